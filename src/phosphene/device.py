@@ -1,0 +1,29 @@
+"""The one place that decides where tensors live."""
+
+from __future__ import annotations
+
+import torch
+
+from phosphene.errors import PhospheneError
+
+CHOICES = ("auto", "cpu", "cuda", "mps")
+
+
+def pick(device: str | torch.device = "auto") -> torch.device:
+    """The device for `auto|cpu|cuda|cuda:N|mps`; `auto` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        PhospheneError: the name is not one of these, or this machine has no such device.
+    """
+    if isinstance(device, torch.device):
+        return device
+    kind = device.split(":")[0]
+    if kind not in CHOICES:
+        raise PhospheneError(f"unknown device '{device}': choose one of {', '.join(CHOICES)}")
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if kind == "auto":
+        return torch.device(next(name for name in ("cuda", "mps", "cpu") if available[name]))
+    if not available[kind]:
+        usable = [name for name, there in available.items() if there]
+        raise PhospheneError(f"this machine has no '{kind}' device for PyTorch: choose {' or '.join(usable)}")
+    return torch.device(device)

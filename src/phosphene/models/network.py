@@ -1,0 +1,361 @@
+"""`Network`: images in [0, 1] in, logits out, whatever it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from phosphene.errors import LayerError, NetworkError, PhospheneError, did_you_mean
+from phosphene.models.aliases import textbook_names
+from phosphene.models.labels import Labels
+from phosphene.models.prepare import Prepared, borrowed, first_tensor, prepare, stamp
+from phosphene.models.preprocess import Preprocess
+from phosphene.models.taps import Recording, Tap, read
+from phosphene.models.trace import Trace, trace
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+LUMA = (0.299, 0.587, 0.114)  # Rec. 601, as Pillow turns colour into grey
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer that runs: `shape` is its output's `[C, ...]`, `calls` how often it runs in one forward pass."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    calls: int
+    parameters: int
+    leaf: bool
+    alias: str | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The most probable classes of one image, best first."""
+
+    indices: tuple[int, ...]
+    names: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+
+class Network(nn.Module):
+    """A convolutional network that takes images `[N, 3, H, W]` in [0, 1] and gives logits `[N, classes]`.
+
+    Normalisation lives inside, so an epsilon of 8/255 means 8/255 of the picture. Called as a plain `nn.Module` it
+    runs `self.module`, the very module it was given, in the mode that it is in. What reads the network (`record`,
+    `logits`, every technique) runs a prepared copy: frozen, in eval mode, batch norms folded, channels_last.
+
+    Args:
+        module: takes normalised images, gives logits (or a tuple or dict whose first tensor is the logits).
+        name: what to call it.
+        labels: its classes; None for a feature extractor that has none.
+        preprocess: the size it wants and how pictures are brought to it.
+        mean, std: per channel; three numbers for colour, one for a grey network (colour becomes luma).
+        why_features: for a feature extractor, the sentence that says why it can't classify.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        name: str,
+        labels: Labels | None,
+        preprocess: Preprocess | None = None,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        why_features: str = "",
+    ) -> None:
+        super().__init__()
+        if len(mean) != len(std) or len(mean) not in (1, 3):
+            raise NetworkError(f"mean and std need 3 numbers each (or 1 for grey), got {len(mean)} and {len(std)}")
+        self.module = module
+        self.name = name
+        self.preprocess = preprocess or Preprocess()
+        self.why_features = why_features
+        reference = next(module.parameters(), torch.zeros(()))
+        for key, values in (("mean", mean), ("std", std)):
+            self.register_buffer(
+                key, torch.tensor(values).view(1, -1, 1, 1).to(reference), persistent=False
+            )
+        self.mean: Tensor
+        self.std: Tensor
+        self._labels = labels
+        self._engines: dict[bool, tuple[Any, Prepared, Trace]] = {}
+        self._cloned: dict[bool, set[Tap]] = {True: set(), False: set()}
+        self._borrow = False
+
+    # -- what it is ---------------------------------------------------------------------------------------------
+
+    @property
+    def labels(self) -> Labels:
+        """The classes; empty for a feature extractor."""
+        return self._labels if self._labels is not None else Labels.generic(0)
+
+    @property
+    def classifies(self) -> bool:
+        """Whether it gives logits of classes."""
+        return self._labels is not None
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width it was trained on."""
+        return self.preprocess.size
+
+    @property
+    def channels(self) -> int:
+        """3 for colour, 1 for grey."""
+        return self.mean.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where its parameters live."""
+        return self.mean.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of its parameters."""
+        return self.mean.dtype
+
+    def need_classifier(self, what: str) -> None:
+        """Raise a NetworkError that says why `what` is impossible, if the network has no classes."""
+        if not self.classifies:
+            raise NetworkError(
+                f"{what} needs a network that classifies; {self.why_features or self.name + ' has no classes'}"
+            )
+
+    def classes(self, queries: Iterable[str | int]) -> list[int]:
+        """Indices of classes given by index, name, synset or unique part of a name. Raises LabelError."""
+        self.need_classifier("naming a class")
+        return [self.labels.resolve(query) for query in queries]
+
+    # -- running it as a plain module ---------------------------------------------------------------------------
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """`[N, 3, H, W]` in [0, 1] to what the inner module was trained on. Differentiable."""
+        if images.ndim != 4 or images.shape[1] not in (1, 3):
+            raise PhospheneError(
+                f"expected images [N, 3, H, W] in [0, 1], got a tensor of shape {list(images.shape)}"
+            )
+        if self.channels == 1 and images.shape[1] == 3:
+            images = (images * images.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
+        elif self.channels == 3 and images.shape[1] == 1:
+            images = images.expand(-1, 3, -1, -1)
+        return (images - self.mean.to(images)) / self.std.to(images)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images `[N, 3, H, W]` in [0, 1] to logits `[N, classes]` (features, for a feature extractor)."""
+        output = first_tensor(self.module(self.normalise(images)))
+        if output is None:
+            raise NetworkError(f"{self.name} returned no tensor")
+        return output
+
+    # -- reading it ---------------------------------------------------------------------------------------------
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits `[N, classes]` of images `[N, 3, H, W]` in [0, 1], by the prepared copy; differentiable in the images.
+
+        Raises:
+            NetworkError: the network has no classes.
+        """
+        self.need_classifier("a score")
+        return self.output(images)
+
+    def output(self, images: Tensor) -> Tensor:
+        """What the prepared copy gives: logits, or a feature extractor's last map. Differentiable in the images."""
+        return self._run(images, [], to_end=True).output  # type: ignore[return-value]
+
+    @property
+    def prepared(self) -> nn.Module:
+        """The copy that is read: frozen, eval, folded, channels_last. Not for training."""
+        return self._engine()[0].module
+
+    def predict(self, images: Tensor, top: int = 5) -> list[Prediction]:
+        """The `top` classes of each image `[N, 3, H, W]` (any size: preprocessed here), by softmax of the logits."""
+        self.need_classifier("predict")
+        top = min(top, len(self.labels))
+        with torch.no_grad():
+            parts = [self.logits(part).softmax(1) for part in self.split(self.preprocess(images.to(self.mean)))]
+        values, indices = torch.cat(parts).topk(top, dim=1)
+        return [
+            Prediction(tuple(row), tuple(self.labels[i] for i in row), tuple(p))
+            for row, p in zip(indices.tolist(), values.tolist(), strict=True)
+        ]
+
+    def record(self, images: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+        """The outputs of `layers` for images `[N, 3, H, W]` in [0, 1], without gradients, in memory-sized batches.
+
+        The pass stops after the deepest layer. `name#k` asks for the k-th call of a module that runs several times;
+        plain `name` is its last call.
+
+        Raises:
+            LayerError: no such layer (the message names the nearest), or it does not run.
+        """
+        names = list(layers)
+        taps = [self.tap(name) for name in names]
+        parts: list[dict[Tap, Tensor]] = []
+        with torch.no_grad():
+            for part in self.split(images):
+                parts.append(self._run(part, taps).layers)
+        return {
+            name: torch.cat([part[tap] for part in parts]) if len(parts) > 1 else parts[0][tap]
+            for name, tap in zip(names, taps, strict=True)
+        }
+
+    def activations(self, images: Tensor, layer: str) -> Tensor:
+        """The output of one layer, differentiable in the images; the pass stops there."""
+        tap = self.tap(layer)
+        return self._run(images, [tap]).layers[tap]
+
+    def cut(self, images: Tensor, layer: str) -> tuple[Tensor, Tensor]:
+        """`(activation, logits)`: the layer's output as a leaf that requires a gradient, and the logits computed from it.
+
+        What lies before the layer runs without a graph.
+        """
+        tap = self.tap(layer)
+        recording = self._run(images.detach(), [tap], to_end=True, cut=True)
+        return recording.layers[tap], recording.output  # type: ignore[return-value]
+
+    def split(self, images: Tensor) -> Iterator[Tensor]:
+        """Cut a batch into pieces that fit the memory budget (and a CPU's caches: about 8 images each)."""
+        if images.shape[0] == 0:
+            raise PhospheneError("an empty batch of images")
+        yield from images.split(self.batch_size(images.shape[-2:]))
+
+    def batch_size(self, size: Sequence[int]) -> int:
+        """How many images of `size` (height, width) to run at once, gradients included."""
+        _, known = self._engine()
+        area = size[0] * size[1] / (self.input_size[0] * self.input_size[1])
+        per_image = max(1.0, known.activation_bytes * area * GRADIENT_FACTOR)
+        most = 8 if self.device.type == "cpu" else 64
+        return max(1, min(most, int(MEMORY_BUDGET / per_image)))
+
+    # -- its layers ---------------------------------------------------------------------------------------------
+
+    def layers(self) -> list[Layer]:
+        """The layers that run, in order of execution, with their textbook names where they have any."""
+        _, known = self._engine()
+        names = {name: alias for alias, name in self._textbook().items()}
+        return [
+            Layer(
+                name=call.name,
+                kind=type(self.module.get_submodule(call.name)).__name__,  # folding changes the copy's
+                shape=call.shape[1:],
+                calls=known.count(call.name),
+                parameters=sum(p.numel() for p in self.module.get_submodule(call.name).parameters()),
+                leaf=call.leaf,
+                alias=names.get(call.name),
+            )
+            for call in known.calls
+            if call.index == known.count(call.name)
+        ]
+
+    def layer(self, name: str) -> Layer:
+        """The layer called `name` (or a textbook name). Raises LayerError with the nearest names."""
+        tap = self.tap(name)
+        return next(layer for layer in self.layers() if layer.name == tap.name)
+
+    def tap(self, name: str) -> Tap:
+        """Resolve `name`, `name#k` or a textbook name.
+
+        Raises:
+            LayerError: no such layer, or it doesn't run that often.
+        """
+        base, _, number = name.partition("#")
+        _, known = self._engine()
+        base = self._textbook().get(base, base)
+        base = self._same_module().get(base, base)
+        calls = known.count(base)
+        if not calls:
+            choices = [call.name for call in known.calls] + list(self._textbook())
+            if base and base in dict(self.module.named_modules()):
+                raise LayerError(f"layer '{base}' of {self.name} does not run when it classifies an image")
+            hint = did_you_mean(base, choices) or f": `phosphene layers {self.name}` lists them"
+            raise LayerError(f"{self.name} has no layer '{base}'{hint}")
+        if not number:
+            return Tap(base, calls)
+        if not number.isdigit() or not 1 <= int(number) <= calls:
+            raise LayerError(f"layer '{base}' runs {calls} time(s): '{name}' asks for call '{number}'")
+        return Tap(base, int(number))
+
+    def last_spatial_layer(self) -> str:
+        """The deepest layer whose output still is a map `[C, H, W]` of more than one pixel."""
+        _, known = self._engine()
+        maps = [call for call in known.calls if len(call.shape) == 4 and min(call.shape[2:]) > 1]
+        if not maps:
+            raise LayerError(f"{self.name} has no layer with a spatial map")
+        return str(Tap(maps[-1].name, maps[-1].index)) if maps[-1].index > 1 else maps[-1].name
+
+    def _textbook(self) -> dict[str, str]:
+        return textbook_names(self.module)
+
+    def _same_module(self) -> dict[str, str]:
+        """Other names of a module that is registered several times -> the name that `named_modules` gives it."""
+        first = {id(child): name for name, child in self.module.named_modules()}
+        return {
+            name: first[id(child)]
+            for name, child in self.module.named_modules(remove_duplicate=False)
+            if first[id(child)] != name
+        }
+
+    # -- the prepared copy --------------------------------------------------------------------------------------
+
+    def _example(self) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        image = torch.rand((1, 3, *self.input_size), generator=generator)
+        with torch.no_grad():
+            return self.normalise(image.to(self.mean))
+
+    def _engine(self, folded: bool = True) -> tuple[Prepared, Trace]:
+        """The prepared copy (made anew when the weights have changed) and its dry run."""
+        now = stamp(self.module)
+        known = self._engines.get(folded)
+        if known is None or known[0] != now:
+            example = self._example()
+            try:
+                ready = prepare(self.module, example, fold=folded)
+            except (RuntimeError, TypeError) as problem:
+                if "deepcopy" not in str(problem) and "pickle" not in str(problem):
+                    raise NetworkError(f"{self.name} can't run on its own input size: {_line(problem)}") from problem
+                self._borrow = True
+                ready = Prepared(self.module)
+            with borrowed(ready.module):
+                known = (now, ready, trace(ready.module, example))
+            self._engines[folded] = known
+            self._cloned[folded] = set()
+        return known[1], known[2]
+
+    def _run(self, images: Tensor, taps: list[Tap], *, to_end: bool = False, cut: bool = False) -> Recording:
+        ready, known = self._engine()
+        folded = not any(tap.name in ready.folded for tap in taps)
+        if not folded:  # a folded convolution gives its batch norm's output; who asks for it means its own
+            ready, known = self._engine(folded=False)
+        x = self.normalise(images.to(self.mean)).contiguous(memory_format=torch.channels_last)
+        with self._quiet(ready.module) as module:
+            return read(module, x, taps, known, to_end=to_end, cut=cut, cloned=self._cloned[folded])
+
+    @contextmanager
+    def _quiet(self, module: nn.Module) -> Iterator[nn.Module]:
+        if self._borrow:
+            with borrowed(module):
+                yield module
+        else:
+            yield module
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Network:
+        self._engines.clear()
+        return super()._apply(fn, recurse)
+
+
+MEMORY_BUDGET = 1.0e9  # bytes of activations that one piece of a batch may need
+GRADIENT_FACTOR = 2.5  # a backward pass keeps the activations and makes gradients of about their size
+
+
+def _line(problem: Exception) -> str:
+    return " ".join(str(problem).split())[:200]

@@ -1,0 +1,179 @@
+"""A network made ready for reading: a frozen copy that gives the same outputs and is about twice as fast on a CPU.
+
+The copy is in eval mode, its parameters ask for no gradient, its activations are not in-place, its memory layout is
+channels_last, and each batch norm that directly follows a convolution is folded into it:
+
+    BN(W x + b) = g (W x + b - mean) / sqrt(var + eps) + beta  =  W' x + b'
+
+The user's module is never touched.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """`module`: the copy. `folded`: convolution name -> name of the batch norm that it has swallowed."""
+
+    module: nn.Module
+    folded: dict[str, str] = field(default_factory=dict)
+
+
+class FoldedNormAct(nn.Module):
+    """What is left of timm's BatchNormAct2d once its affine part lives in the convolution before it."""
+
+    def __init__(self, drop: nn.Module, act: nn.Module) -> None:
+        super().__init__()
+        self.drop = drop
+        self.act = act
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[N, C, H, W]` to the same shape."""
+        return self.act(self.drop(x))
+
+
+def prepare(module: nn.Module, example: Tensor, *, fold: bool = True) -> Prepared:
+    """Copy `module` for inference. `example`: one normalised input `[1, C, H, W]` on the module's device.
+
+    Folding is kept only if it is proved harmless: the outputs for `example` differ by at most 1e-4 of their largest
+    value. Modules whose forward looks into its batch norms, or that use a convolution's output twice, stay unfolded.
+    """
+    plain = _frozen_copy(module)
+    if not fold:
+        return Prepared(plain)
+    pairs = _conv_bn_pairs(plain, example)
+    if not pairs:
+        return Prepared(plain)
+    folded = _frozen_copy(plain)
+    try:
+        for conv_name, bn_name in pairs.items():
+            _fold(folded, conv_name, bn_name)
+        same = _agree(plain, folded, example)
+    except Exception:
+        same = False  # a forward that reads attributes of its batch norms: leave the network as it is
+    return Prepared(folded, pairs) if same else Prepared(plain)
+
+
+def first_tensor(output: Any) -> Tensor | None:
+    """The first tensor of a module's output: itself, or the first found in a tuple, list or dict; else None."""
+    if isinstance(output, Tensor):
+        return output
+    items = output.values() if isinstance(output, dict) else output if isinstance(output, (tuple, list)) else ()
+    return next((found for item in items if (found := first_tensor(item)) is not None), None)
+
+
+def _frozen_copy(module: nn.Module) -> nn.Module:
+    twin = copy.deepcopy(module).eval()
+    for parameter in twin.parameters():
+        parameter.requires_grad_(False)
+        parameter.grad = None
+    for child in twin.modules():
+        if getattr(child, "inplace", False) is True:
+            child.inplace = False  # type: ignore[assignment]
+    return twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _conv_bn_pairs(module: nn.Module, example: Tensor) -> dict[str, str]:
+    """Names of the convolutions whose output object is exactly what a batch norm reads, each of them called once."""
+    made_by: dict[int, str] = {}
+    alive: list[Tensor] = []  # keeps ids from being used again
+    pairs: dict[str, str] = {}
+    calls: dict[str, int] = {}
+
+    def after_conv(name: str, output: Tensor) -> None:
+        calls[name] = calls.get(name, 0) + 1
+        made_by[id(output)] = name
+        alive.append(output)
+
+    def before_norm(name: str, x: Tensor) -> None:
+        calls[name] = calls.get(name, 0) + 1
+        if id(x) in made_by:
+            pairs[made_by[id(x)]] = name
+
+    handles = []
+    for name, child in module.named_modules():
+        if isinstance(child, nn.Conv2d):
+            handles.append(child.register_forward_hook(lambda _m, _i, out, name=name: after_conv(name, out)))
+        elif _foldable_norm(child):
+            handles.append(child.register_forward_pre_hook(lambda _m, args, name=name: before_norm(name, args[0])))
+    try:
+        with torch.no_grad():
+            module(example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {conv: norm for conv, norm in pairs.items() if calls[conv] == 1 and calls[norm] == 1}
+
+
+def _foldable_norm(module: nn.Module) -> bool:
+    known = type(module) is nn.BatchNorm2d or (
+        type(module).__name__ == "BatchNormAct2d" and hasattr(module, "drop") and hasattr(module, "act")
+    )
+    return known and getattr(module, "running_mean", None) is not None
+
+
+def _fold(root: nn.Module, conv_name: str, bn_name: str) -> None:
+    conv: Any = root.get_submodule(conv_name)
+    norm: Any = root.get_submodule(bn_name)
+    with torch.no_grad():
+        scale = torch.rsqrt(norm.running_var.double() + norm.eps)
+        if norm.weight is not None:
+            scale = scale * norm.weight.double()
+        bias = -norm.running_mean.double() * scale
+        if norm.bias is not None:
+            bias = bias + norm.bias.double()
+        if conv.bias is not None:
+            bias = bias + conv.bias.double() * scale
+        weight = conv.weight.double() * scale.view(-1, 1, 1, 1)
+        conv.weight = nn.Parameter(weight.to(conv.weight).contiguous(memory_format=torch.channels_last), False)
+        conv.bias = nn.Parameter(bias.to(conv.weight), False)
+    rest = nn.Identity() if type(norm) is nn.BatchNorm2d else FoldedNormAct(norm.drop, norm.act)
+    parent, _, leaf = bn_name.rpartition(".")
+    setattr(root.get_submodule(parent), leaf, rest.eval())
+
+
+def _agree(one: nn.Module, other: nn.Module, example: Tensor) -> bool:
+    with torch.no_grad():
+        a, b = first_tensor(one(example)), first_tensor(other(example))
+    if a is None or b is None or a.shape != b.shape:
+        return False
+    return bool((a - b).abs().max() <= TOLERANCE * a.abs().max().clamp(min=1e-3))
+
+
+def stamp(module: nn.Module) -> tuple[tuple[int, int], ...]:
+    """Changes whenever a parameter or buffer of `module` is replaced, moved or written to."""
+    tensors = itertools.chain(module.parameters(), module.buffers())
+    return tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
+
+
+@contextmanager
+def borrowed(module: nn.Module) -> Iterator[nn.Module]:
+    """`module` itself in eval mode and without parameter gradients, for the rare module that can't be copied.
+
+    Every mode and every `requires_grad` is given back afterwards, on exceptions too.
+    """
+    modes = [(child, child.training) for child in module.modules()]
+    flags = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
+    try:
+        for child, _ in modes:
+            child.training = False
+        for parameter, _ in flags:
+            parameter.requires_grad_(False)
+        yield module
+    finally:
+        for child, mode in modes:
+            child.training = mode
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)

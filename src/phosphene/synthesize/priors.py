@@ -1,0 +1,77 @@
+"""What makes an image natural: penalties on it, and the slide's periodic operations.
+
+A penalty gives one value per image, to be subtracted from the objective. An operation changes the pixels of a
+`PixelCanvas` now and then.
+
+Yosinski et al., "Understanding Neural Networks Through Deep Visualization", ICML DL Workshop 2015, section 3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Penalty: TypeAlias = Callable[[Tensor], Tensor]
+"""The canvas `[N, 3, H, W]` (in the network's units for a `PixelCanvas`, else in [0, 1]) to values `[N]`."""
+
+
+def l2(weight: float) -> Penalty:
+    """`weight * ||I||_2^2`."""
+    return lambda canvas: weight * canvas.square().sum((1, 2, 3))
+
+
+def total_variation(weight: float) -> Penalty:
+    """`weight * sum |differences of neighbours|^2`, over rows and columns."""
+
+    def penalty(canvas: Tensor) -> Tensor:
+        rows = (canvas[..., 1:, :] - canvas[..., :-1, :]).square().sum((1, 2, 3))
+        columns = (canvas[..., 1:] - canvas[..., :-1]).square().sum((1, 2, 3))
+        return weight * (rows + columns)
+
+    return penalty
+
+
+@dataclass(frozen=True)
+class Periodic:
+    """One of the slide's operations, done each `every` steps: `apply(pixels, gradient) -> pixels`, all `[N, 3, H, W]`."""
+
+    every: int
+    apply: Callable[[Tensor, Tensor], Tensor]
+
+
+def gaussian_blur(every: int, sigma: float) -> Periodic:
+    """(1) Blur the image with a Gaussian of `sigma` pixels."""
+    return Periodic(every, lambda pixels, _: blur(pixels, sigma))
+
+
+def clip_small_norm(every: int, share: float) -> Periodic:
+    """(2) Set to 0 the `share` of the pixels whose norm over the colours is smallest."""
+    return Periodic(every, lambda pixels, _: pixels * _largest(pixels.norm(dim=1), share))
+
+
+def clip_small_gradient(every: int, share: float) -> Periodic:
+    """(3) Set to 0 the `share` of the pixels that matter least to the score: |sum over colours of value x gradient|."""
+    return Periodic(every, lambda pixels, gradient: pixels * _largest((pixels * gradient).sum(1).abs(), share))
+
+
+def _largest(values: Tensor, share: float) -> Tensor:
+    """1 where `values [N, H, W]` are above their `share` quantile, else 0, as `[N, 1, H, W]`."""
+    threshold = values.flatten(1).quantile(share, dim=1)
+    return (values > threshold[:, None, None]).to(values)[:, None]
+
+
+def blur(images: Tensor, sigma: float) -> Tensor:
+    """`[N, C, H, W]` convolved with a Gaussian of `sigma` pixels, edges reflected."""
+    radius = min(max(1, math.ceil(3 * sigma)), min(images.shape[-2:]) - 1)
+    offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).expand(images.shape[1], 1, -1)
+    padded = F.pad(images, (radius, radius, radius, radius), mode="reflect")
+    rows = F.conv2d(padded, kernel[..., None, :], groups=images.shape[1])
+    return F.conv2d(rows, kernel[..., None], groups=images.shape[1])

@@ -1,0 +1,53 @@
+"""Small random movements of the canvas between steps: what survives them is not noise that pleases one pixel grid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Transform: TypeAlias = Callable[[Tensor, torch.Generator], Tensor]
+"""Images `[N, 3, H, W]` and a generator to images of the same shape."""
+
+
+def jitter(pixels: int) -> Transform:
+    """Shift by up to `pixels` in each direction, around the edges."""
+
+    def transform(images: Tensor, generator: torch.Generator) -> Tensor:
+        dy, dx = (torch.randint(-pixels, pixels + 1, (2,), generator=generator)).tolist()
+        return images.roll((dy, dx), (2, 3))
+
+    return transform
+
+
+def affine(degrees: float, scale: tuple[float, float]) -> Transform:
+    """Rotate by up to `degrees` and zoom by a factor drawn from `scale`; what comes in from outside is reflected."""
+
+    def transform(images: Tensor, generator: torch.Generator) -> Tensor:
+        turn, zoom = torch.rand(2, generator=generator).tolist()
+        angle = math.radians((2 * turn - 1) * degrees)
+        factor = scale[0] + zoom * (scale[1] - scale[0])
+        cos, sin = math.cos(angle) / factor, math.sin(angle) / factor
+        height, width = images.shape[-2:]
+        theta = torch.tensor([[cos, -sin * height / width, 0.0], [sin * width / height, cos, 0.0]])
+        grid = F.affine_grid(
+            theta.to(images).expand(len(images), 2, 3), list(images.shape), align_corners=False
+        )
+        return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+    return transform
+
+
+def compose(*transforms: Transform) -> Transform:
+    """One after the other."""
+
+    def transform(images: Tensor, generator: torch.Generator) -> Tensor:
+        for each in transforms:
+            images = each(images, generator)
+        return images
+
+    return transform
