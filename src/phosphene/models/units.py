@@ -53,14 +53,16 @@ class Unit:
 
 
 def parse_unit(text: str) -> Unit:
-    """`"layer4.1:17"` or `"features.12:3:6,6"` to a Unit. Raises LayerError for anything else."""
+    """`"layer4.1:17"`, `"features.12:3:6,6"` or `"features.12:3:6:6"` to a Unit. Raises LayerError for anything else."""
     parts = text.split(":")
     try:
         position = None
         if len(parts) == 3:
             row, column = parts[2].split(",")
             position = (int(row), int(column))
-        if len(parts) not in (2, 3):
+        elif len(parts) == 4:
+            position = (int(parts[2]), int(parts[3]))
+        elif len(parts) != 2:
             raise ValueError
         return Unit(parts[0], int(parts[1]), position)
     except ValueError:

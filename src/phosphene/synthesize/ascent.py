@@ -62,24 +62,40 @@ def ascend(
     optimiser = torch.optim.Adam([canvas.parameter], lr=rate)
     values: list[Tensor] = []
     for step in range(1, steps + 1):
-        with torch.enable_grad():
-            images = canvas.images()
-            seen = transform(images, generator) if transform is not None else images
-            with RedirectRule():
-                value = objective(seen)
-            canvas_view = canvas.parameter if isinstance(canvas, PixelCanvas) else images
-            goal = value.sum() - sum(penalty(canvas_view).sum() for penalty in penalties)
-            (gradient,) = torch.autograd.grad(goal, canvas.parameter)
-        if not torch.isfinite(value).all():
+        value, gradient = _gradient(canvas, objective, penalties, transform, generator)
+        if not (torch.isfinite(value).all() and torch.isfinite(gradient).all()):
             raise PhospheneError(f"the objective became {value.tolist()} at step {step}: use a smaller rate than {rate}")
         canvas.parameter.grad = -gradient  # Adam descends
         optimiser.step()
         if isinstance(canvas, PixelCanvas):
             _tidy(canvas, gradient, periodic, step)
-        values.append(value.detach())
+        values.append(value)
         preview = canvas.images().detach() if step % preview_every == 0 or step == steps else None
         yield Step(step, float(-value.mean()), preview)
     return Ascent(canvas.images().detach(), torch.stack(values))
+
+
+def _gradient(
+    canvas: Canvas,
+    objective: Objective,
+    penalties: Sequence[Penalty],
+    transform: Transform | None,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """`(values [N], gradient of f(I) - penalties)`. Images that get no gradient at all get a redirected one."""
+    with torch.enable_grad():
+        images = canvas.images()
+        seen = transform(images, generator) if transform is not None else images
+        leaf = seen.detach().requires_grad_()
+        value = objective(leaf)
+        (push,) = torch.autograd.grad(value.sum(), leaf)
+        if bool((push.flatten(1).abs().amax(1) == 0).any()):
+            with RedirectRule():
+                redirected = objective(leaf)
+            (push,) = torch.autograd.grad(redirected.sum(), leaf)
+        cost = sum(penalty(canvas.standardise(images)).sum() for penalty in penalties)
+        (gradient,) = torch.autograd.grad((seen * push).sum() - cost, canvas.parameter)
+    return value.detach(), gradient
 
 
 def _tidy(canvas: PixelCanvas, gradient: Tensor, periodic: Sequence[Periodic], step: int) -> None:

@@ -20,6 +20,10 @@ class Canvas(Protocol):
         """`[N, 3, H, W]` in [0, 1], differentiable in `parameter`."""
         ...
 
+    def standardise(self, images: Tensor) -> Tensor:
+        """The slide's I: images in the units that the network was trained on, where 0 is the mean colour."""
+        ...
+
 
 class PixelCanvas:
     """Pixels, in the units that the network was trained on: `z = (image - mean) / std`, starting from zeros.
@@ -34,6 +38,10 @@ class PixelCanvas:
     def images(self) -> Tensor:
         """`[N, 3, H, W]` in [0, 1]; `keep_in_range` keeps the pixels such that nothing has to be clipped."""
         return self.mean + self.std * self.parameter
+
+    def standardise(self, images: Tensor) -> Tensor:
+        """`(images - mean) / std`."""
+        return (images - self.mean) / self.std
 
     def keep_in_range(self) -> None:
         """Move pixels that left [0, 1] back to the nearest possible colour."""
@@ -60,6 +68,7 @@ class FourierCanvas:
         self, network: Network, count: int, size: tuple[int, int], *, generator: torch.Generator, spread: float = 0.01
     ) -> None:
         self.size = size
+        self.mean, self.std = _colour_statistics(network)
         height, width = size
         rows = torch.fft.fftfreq(height)[:, None]
         columns = torch.fft.rfftfreq(width)[None, :]
@@ -74,6 +83,10 @@ class FourierCanvas:
         spectrum = torch.view_as_complex(self.parameter) * self.scale
         decorrelated = torch.fft.irfft2(spectrum, s=self.size, norm="ortho")
         return torch.einsum("nkhw,ck->nchw", decorrelated, self.colours).sigmoid()
+
+    def standardise(self, images: Tensor) -> Tensor:
+        """`(images - mean) / std`."""
+        return (images - self.mean) / self.std
 
 
 def _colour_statistics(network: Network) -> tuple[Tensor, Tensor]:

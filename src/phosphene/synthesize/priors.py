@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Penalty: TypeAlias = Callable[[Tensor], Tensor]
-"""The canvas `[N, 3, H, W]` (in the network's units for a `PixelCanvas`, else in [0, 1]) to values `[N]`."""
+"""The slide's I, images `[N, 3, H, W]` in the network's units where 0 is the mean colour, to values `[N]`."""
 
 
 def l2(weight: float) -> Penalty:

@@ -1,0 +1,62 @@
+"""The command line. Importing it imports no torch; each command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError, Group
+
+from phosphene import __version__
+from phosphene.cli import network, recipes, see, tour
+from phosphene.errors import PhospheneError
+
+app = App(
+    name="phosphene",
+    help="See what convolutional networks see.",
+    version=f"phosphene {__version__}",
+    version_flags=["--version"],
+)
+_START = Group("Begin here", sort_key=0)
+_LOOK = Group("Look into a network", sort_key=1)
+_MAKE = Group("Move the image", sort_key=2)
+_KEEP = Group("Networks and recipes", sort_key=3)
+
+app.command(tour.tour, group=_START)
+app.command(network.predict, group=_START)
+app.command(see.filters, group=_LOOK)
+app.command(see.activations, group=_LOOK)
+app.command(see.explain, group=_LOOK)
+app.command(network.layers, group=_LOOK)
+app.command(see.visualize, group=_MAKE)
+app.command(see.fool, group=_MAKE)
+_models = App(name="models", group=_KEEP, help="Networks that Phosphene knows by itself; `models get` fetches weights.")
+_models.default(network.models)
+_models.command(network.models_get, name="get")
+app.command(_models)
+app.command(recipes.recipe, group=_KEEP)
+app.command(recipes.rerun, group=_KEEP)
+app.register_install_completion_command(group=_KEEP)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line. Bad input is one line on stderr and exit code 2; Ctrl-C is exit code 130."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        app(words, exit_on_error=False, print_error=False, result_action="return_value")
+    except (PhospheneError, CycloptsError) as problem:
+        _fail(str(problem))
+    except KeyboardInterrupt:
+        print("phosphene: interrupted; nothing half-written was kept", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+    except OSError as problem:
+        where = f" '{problem.filename}'" if problem.filename else ""
+        _fail(f"{problem.strerror or problem}{where}")
+
+
+def _fail(message: str) -> None:
+    print("phosphene: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,117 @@
+"""`models`, `models get`, `layers`, `predict`: what there is, and what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from phosphene.cli import terminal
+from phosphene.cli.options import Net, Said, Source, split
+
+
+def models(*, said: Said | None = None) -> None:
+    """List the networks that Phosphene knows by itself: where their weights come from, under which licence."""
+    said = said or Said()
+    from phosphene.models import cache, provenance
+    from phosphene.models.status import where
+
+    rows = [{"name": row.name, "here": where(row.name), "source": row.source, "licence": row.licence,
+             "citation": row.citation, "sha256": row.sha256} for row in provenance.TABLE]  # fmt: skip
+    if said.json:
+        return terminal.facts({"models": rows, "folders": [str(place) for place in cache.places()]}, said)
+    if not said.quiet:
+        terminal.table(
+            ("network", "weights", "source", "licence"),
+            [(str(r["name"]), str(r["here"]), str(r["source"]), str(r["licence"])) for r in rows],
+        )
+        terminal.say("Weights are also looked for in: " + ", ".join(map(str, cache.places())), said)
+        terminal.say("Fetch ahead of time: phosphene models get vgg16 resnet18 timm:NAME", said)
+    return None
+
+
+def models_get(
+    names: Annotated[list[str], Parameter(help="vgg16, any torchvision name, or timm:NAME.")],
+    *,
+    force: Annotated[bool, Parameter(negative="", help="Fetch again what is already here.")] = False,
+    said: Said | None = None,
+) -> None:
+    """Fetch weights ahead of time, verified by their hash, into the cache."""
+    said = said or Said()
+    from phosphene.models import fetch
+
+    rows = []
+    for name in split(names):
+        found = terminal.run(fetch.get(name, force=force), said)
+        rows.append({"name": name, "path": str(found.path), "source": found.source, "bytes": found.bytes,
+                     "sha256": found.sha256, "already": found.already})  # fmt: skip
+        what = "is already here" if found.already else f"fetched from {found.source} ({found.bytes / 1e6:.1f} MB)"
+        terminal.say(f"{name} {what}: {found.path}", said)
+    terminal.facts({"models": rows}, said)
+
+
+def layers(
+    net: Net = "efficientnet_lite0",
+    *,
+    all_: Annotated[bool, Parameter(name="--all", negative="", help="Also blocks, not only their leaves.")] = False,
+    source: Source | None = None,
+    said: Said | None = None,
+) -> None:
+    """List the layers of a network in the order in which they run: names, kinds, output shapes."""
+    source, said = source or Source(), said or Said()
+    from phosphene.jobs.workshop import Workshop
+
+    network = Workshop(source.device).network(net, **source.parameters())
+    shown = [layer for layer in network.layers() if (all_ or layer.leaf) and layer.kind != "Identity"]
+    rows = [
+        {"name": layer.name, "alias": layer.alias, "kind": layer.kind, "shape": list(layer.shape),
+         "parameters": layer.parameters, "calls": layer.calls}
+        for layer in shown
+    ]  # fmt: skip
+    terminal.facts({"net": net, "input_size": list(network.input_size), "layers": rows}, said)
+    if not (said.json or said.quiet):
+        aliases = any(layer.alias for layer in shown)
+        header = ("layer", *(["also"] if aliases else []), "kind", "output", "parameters", "runs")
+        terminal.table(
+            header,
+            [
+                (layer.name, *([layer.alias or ""] if aliases else []), layer.kind,
+                 " x ".join(map(str, layer.shape)), f"{layer.parameters:,}", str(layer.calls))
+                for layer in shown
+            ],
+        )  # fmt: skip
+
+
+def predict(
+    image: Annotated[list[Path], Parameter(help="Pictures, or folders of them.")],
+    *,
+    net: Net = "efficientnet_lite0",
+    top: Annotated[int, Parameter(help="How many classes to show.")] = 5,
+    source: Source | None = None,
+    said: Said | None = None,
+) -> None:
+    """Say what a network sees in each picture: its most probable classes."""
+    source, said = source or Source(), said or Said()
+    from phosphene import images
+    from phosphene.errors import PhospheneError
+    from phosphene.jobs.predict import predict as job
+    from phosphene.jobs.workshop import Workshop
+
+    if top < 1:
+        raise PhospheneError(f"--top starts at 1, got {top}")
+    paths = [str(path) for path in images.find(image)]
+    made = job(Workshop(source.device), images=paths, net=net, top=top, **source.parameters())
+    outcome = terminal.run(made, said)
+    terminal.facts(outcome.facts, said)
+    if not (said.json or said.quiet):
+        for row in outcome.facts["predictions"]:
+            terminal.table(
+                ("class", "probability", "", "index", "synset"),
+                [
+                    (c["name"], f"{c['probability']:.1%}", "█" * round(c["probability"] * 24), str(c["index"]),
+                     c["synset"] or "")
+                    for c in row["classes"]
+                ],
+                title=row["image"],
+            )  # fmt: skip

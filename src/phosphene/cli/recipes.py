@@ -1,0 +1,78 @@
+"""`recipe` and `rerun`: how a picture was made, and making it again."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from phosphene.cli import terminal
+from phosphene.cli.options import Output, Said
+
+Made = Annotated[Path, Parameter(help="A picture that Phosphene made.")]
+
+
+def recipe(picture: Made, *, said: Said | None = None) -> None:
+    """Print how a picture was made."""
+    said = said or Said()
+    from phosphene import recipe as recipes
+    from phosphene.jobs.command import command_line
+
+    found = recipes.read(picture)
+    terminal.facts(asdict(found), said)
+    if said.json or said.quiet:
+        return
+    print(command_line(found.verb, found.parameters))
+    rows = [("picture", found.picture), ("device", f"{found.device}, {found.threads} threads")]
+    rows += [("input", f"{path}  sha256 {digest[:16]}") for path, digest in found.inputs.items()]
+    rows += [("network", f"{name}  sha256 {digest[:16]}") for name, digest in found.networks.items()]
+    rows += [(name, value) for name, value in found.versions.items()]
+    terminal.table(("", ""), rows)
+
+
+def rerun(
+    picture: Made,
+    *,
+    output: Output | None = None,
+    check: Annotated[bool, Parameter(negative="", help="Only compare; write nothing.")] = False,
+    said: Said | None = None,
+) -> None:
+    """Make a picture again from its recipe: the same bytes on the same machine and versions.
+
+    Writes PICTURE-again beside it, or to --out. With --check the exit code says whether the bytes are the same.
+    """
+    output, said = output or Output(), said or Said()
+    from phosphene import recipe as recipes
+    from phosphene.cli.output import SUFFIXES, check_writable
+    from phosphene.images.save import write_whole
+
+    found = recipes.read(picture)
+    out = output.out
+    if out == Path("."):
+        out = picture.with_name(f"{picture.stem}-again{picture.suffix}")
+    elif out.suffix.lower() not in SUFFIXES:
+        out = out / picture.name
+    if not check:
+        check_writable(out, output.overwrite)
+
+    from phosphene.jobs.again import again
+
+    made = terminal.run(again(found, picture), said)
+    if not check:
+        write_whole(out, made.data, overwrite=output.overwrite)
+        write_whole(recipes.beside(out), (made.recipe.to_json() + "\n").encode(), overwrite=True)
+    verdict = (
+        "the same bytes" if made.same_file else "the same pixels" if made.same_pixels else "not the same picture"
+    )
+    why = f" ({'; '.join(made.changed)})" if made.changed else ""
+    terminal.say((f"wrote {out}: " if not check else "") + verdict + why, said)
+    terminal.facts(
+        {"picture": str(picture), "out": None if check else str(out), "same_bytes": made.same_file,
+         "same_pixels": made.same_pixels, "changed": list(made.changed)},
+        said,
+    )  # fmt: skip
+    if check and not made.same_file:
+        sys.exit(1)

@@ -1,0 +1,146 @@
+"""`filters`, `activations`, `explain`, `visualize`, `fool`: the commands that make pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from phosphene.cli import output as write
+from phosphene.cli import terminal
+from phosphene.cli.options import Net, Output, Said, Source, split
+
+Photo = Annotated[Path, Parameter(help="The picture: JPEG, PNG, WebP, TIFF, ...")]
+
+
+def filters(
+    *,
+    net: Net = "efficientnet_lite0",
+    layer: Annotated[str | None, Parameter(help="Another layer that sees the image itself.")] = None,
+    source: Source | None = None,
+    output: Output | None = None,
+    said: Said | None = None,
+) -> None:
+    """Show the filters of the first layer, the only weights that are pictures."""
+    source, output, said = source or Source(), output or Output(), said or Said()
+    parameters = {"net": net, **source.parameters(), "layer": layer}
+    write.make("filters", parameters, source, output, said, stem=net)
+
+
+def activations(
+    image: Photo,
+    *,
+    net: Net = "efficientnet_lite0",
+    layer: Annotated[list[str] | None, Parameter(help="Layers, by comma; default: one of each resolution.")] = None,
+    channels: Annotated[int, Parameter(help="Channels per layer.")] = 16,
+    source: Source | None = None,
+    output: Output | None = None,
+    said: Said | None = None,
+) -> None:
+    """Show what the channels of several layers make of a photograph."""
+    source, output, said = source or Source(), output or Output(), said or Said()
+    parameters = {
+        "image": str(image), "net": net, **source.parameters(), "layers": split(layer), "channels": channels,
+    }  # fmt: skip
+    write.make("activations", parameters, source, output, said, stem=image.stem)
+
+
+def explain(
+    image: Photo,
+    *,
+    net: Net = "efficientnet_lite0",
+    method: Annotated[
+        list[str] | None, Parameter(help="saliency, guided-backprop, grad-cam, by comma, or all.")
+    ] = None,
+    class_: Annotated[
+        str | None, Parameter(name="--class", help="Name, index or synset; default: the predicted class.")
+    ] = None,
+    unit: Annotated[str | None, Parameter(help="Explain a unit instead: LAYER:CHANNEL[:ROW,COLUMN].")] = None,
+    layer: Annotated[str | None, Parameter(help="Layer of Grad-CAM; default: the last with a map.")] = None,
+    source: Source | None = None,
+    output: Output | None = None,
+    said: Said | None = None,
+) -> None:
+    """Show which pixels matter for a class or for a single unit."""
+    source, output, said = source or Source(), output or Output(), said or Said()
+    methods = split(method) or (["saliency", "guided-backprop"] if unit is not None else ["all"])
+    parameters = {
+        "image": str(image), "net": net, **source.parameters(), "methods": methods, "class_name": class_, "unit": unit,
+        "layer": layer,
+    }  # fmt: skip
+    write.make("explain", parameters, source, output, said, stem=image.stem)
+
+
+def visualize(
+    *,
+    class_: Annotated[list[str] | None, Parameter(name="--class", help="Classes by name, index or synset.")] = None,
+    layer: Annotated[str | None, Parameter(help="A layer, for --unit.")] = None,
+    unit: Annotated[
+        list[str] | None, Parameter(help="Channels of the layer, by comma; CHANNEL:ROW:COLUMN for one neuron.")
+    ] = None,
+    net: Net = "squeezenet1_1",
+    canvas: Annotated[
+        Literal["pixel", "fourier"], Parameter(help="The slide's pixels from zeros, or a decorrelated spectrum.")
+    ] = "fourier",
+    steps: Annotated[int, Parameter(help="Steps of gradient ascent.")] = 200,
+    rate: Annotated[float | None, Parameter(help="Adam's learning rate; default: what suits the canvas.")] = None,
+    l2: Annotated[float | None, Parameter(help="Lambda of S - lambda ||I||^2; default: what suits the canvas.")] = None,
+    blur: Annotated[float, Parameter(help="Sigma of the Gaussian blur every 2 steps (pixel canvas).")] = 0.7,
+    clip_norm: Annotated[float, Parameter(help="Share of smallest pixels set to 0 (pixel canvas).")] = 0.02,
+    clip_gradient: Annotated[float, Parameter(help="Share of least useful pixels set to 0 (pixel canvas).")] = 0.02,
+    jitter: Annotated[int, Parameter(help="Random shift before each step, in pixels.")] = 16,
+    rotate: Annotated[float, Parameter(help="Random rotation before each step, in degrees.")] = 15.0,
+    scale: Annotated[float, Parameter(help="Random zoom before each step: 0.2 for 0.8 to 1.2.")] = 0.2,
+    size: Annotated[int | None, Parameter(help="Side of the pictures; default: the network's input.")] = None,
+    seed: Annotated[int, Parameter(help="Of the random movements and the start.")] = 0,
+    source: Source | None = None,
+    output: Output | None = None,
+    said: Said | None = None,
+) -> None:
+    """Make pictures of what a class or a unit looks for, by gradient ascent."""
+    source, output, said = source or Source(), output or Output(), said or Said()
+    parameters = {
+        "classes": split(class_), "layer": layer, "units": split(unit), "net": net, **source.parameters(),
+        "canvas": canvas, "steps": steps, "rate": rate, "l2": l2, "blur": blur, "clip_norm": clip_norm,
+        "clip_gradient": clip_gradient, "jitter": jitter, "rotate": rotate, "scale": scale, "size": size, "seed": seed,
+    }  # fmt: skip
+    write.make("visualize", parameters, source, output, said, stem=net)
+
+
+def fool(
+    image: Photo,
+    *,
+    target: Annotated[str, Parameter(help="The class to be seen instead: name, index or synset.")],
+    net: Net = "efficientnet_lite0",
+    confidence: Annotated[float, Parameter(help="Probability that the target has to reach.")] = 0.5,
+    steps: Annotated[int, Parameter(help="Steps before giving up.")] = 200,
+    seed: Annotated[int, Parameter(help="Of the control: noise of the same size.")] = 0,
+    source: Source | None = None,
+    output: Output | None = None,
+    said: Said | None = None,
+) -> None:
+    """Change a photograph, as little as possible, until the network sees another class."""
+    source, output, said = source or Source(), output or Output(), said or Said()
+    parameters = {
+        "image": str(image), "target": target, "net": net, **source.parameters(), "confidence": confidence,
+        "steps": steps, "seed": seed,
+    }  # fmt: skip
+    outcome = write.make(
+        "fool", parameters, source, output, said, stem=image.stem, single="fooled", lossless=True
+    )
+    found = outcome.facts
+    if found["success"]:
+        terminal.say(
+            f"{net} saw {found['before']['name']} ({found['before']['probability']:.1%}) and sees"
+            f" {found['after']['name']} ({found['after']['probability']:.1%});"
+            f" L2 {found['l2']:.2f}, Linf {round(found['linf'] * 255)}/255, read back from the file:"
+            f" {found['read_back']['name']} ({found['read_back']['probability']:.1%})",
+            said,
+        )
+    else:
+        terminal.say(
+            f"not fooled within {steps} steps: {found['target']['name']} reached"
+            f" {found['target']['probability']:.1%}; give more --steps or less --confidence",
+            said,
+        )

@@ -1,0 +1,109 @@
+"""What the terminal shows: a progress bar with a rate and the time left, tables, JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from phosphene.cli.options import Said
+    from phosphene.progress import Event, Job
+
+
+def run(job: Job[Any], said: Said) -> Any:
+    """Drive a job to its end under a progress bar on stderr (none with --quiet, --json, or where it isn't a terminal)."""
+    from phosphene.progress import run as drive
+
+    if said.quiet or said.json or not sys.stderr.isatty():
+        return drive(job)
+    with _bar() as listen:
+        return drive(job, listen)
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[Event], None]]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn,
+        TimeRemainingColumn,
+    )  # fmt: skip
+
+    from phosphene.progress import Finished, Started, Step
+
+    columns = (
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=28), MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}", style="dim"), TimeElapsedColumn(), TextColumn("left", style="dim"),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task: TaskID | None = None
+        unit = "step"
+
+        def listen(event: Event) -> None:
+            nonlocal task, unit
+            if isinstance(event, Started):
+                _complete(progress, task)
+                unit = event.unit
+                task = progress.add_task(event.what, total=event.total, rate="")
+            elif isinstance(event, Step) and task is not None:
+                progress.update(task, completed=event.done)
+                speed = progress.tasks[-1].speed
+                progress.update(task, rate=_rate(speed, unit))
+            elif isinstance(event, Finished):
+                _complete(progress, task)
+
+        yield listen
+        _complete(progress, task)
+
+
+def _complete(progress: Any, task: Any) -> None:
+    if task is not None:
+        known = progress.tasks[-1]
+        progress.update(task, total=known.total or known.completed, completed=known.total or known.completed)
+
+
+def _rate(speed: float | None, unit: str) -> str:
+    if not speed:
+        return ""
+    if unit == "byte":
+        return f"{speed / 1e6:.1f} MB/s"
+    return f"{speed:.1f} {unit}s/s" if speed >= 1 else f"{1 / speed:.1f} s/{unit}"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> None:
+    """A table on stdout; the columns that hold numbers only are right-aligned."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = [list(row) for row in rows]
+    made = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    for place, name in enumerate(header):
+        numbers = bool(rows) and all(_is_number(row[place]) for row in rows)
+        made.add_column(name, justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    console = Console()
+    if not console.is_terminal:  # a pipe has no width: nothing may be cut
+        console = Console(width=max(120, console.measure(made).maximum))
+    console.print(made)
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(".", "").replace(",", "").rstrip("%").strip("-").isdigit() or text in ("", "-")
+
+
+def say(text: str, said: Said) -> None:
+    """A line on stdout, unless --quiet or --json."""
+    if not (said.quiet or said.json):
+        print(text)
+
+
+def facts(data: Any, said: Said) -> None:
+    """JSON on stdout, with --json."""
+    if said.json:
+        print(json.dumps(data, indent=1, default=str))

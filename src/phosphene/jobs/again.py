@@ -1,0 +1,87 @@
+"""Making a picture again from its recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from phosphene import images
+from phosphene.errors import PhospheneError
+from phosphene.jobs import job
+from phosphene.jobs.outcome import Outcome
+from phosphene.jobs.workshop import Workshop
+from phosphene.progress import Job
+from phosphene.recipe import Recipe
+
+_FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff"}
+
+
+@dataclass(frozen=True)
+class Again:
+    """The picture made again.
+
+    Attributes:
+        data: its file, recipe included, in the format of the original.
+        recipe: the recipe in it, with today's versions.
+        same_file: whether every byte is the same.
+        same_pixels: whether the pixels are.
+        changed: what is different from when it was made: versions, weights, device, threads.
+    """
+
+    data: bytes
+    recipe: Recipe
+    same_file: bool
+    same_pixels: bool
+    changed: tuple[str, ...]
+
+
+def again(recipe: Recipe, picture: Path) -> Job[Again]:
+    """Run `recipe` and compare with `picture`, the file that it came with.
+
+    Raises:
+        PhospheneError: an input that is gone or has other bytes, or a verb or option that this version doesn't know.
+    """
+    workshop = Workshop(recipe.device, folder=picture.parent)
+    _check_inputs(recipe, workshop)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(recipe.threads)
+    try:
+        outcome: Outcome = yield from job(recipe.verb, workshop, recipe.parameters)
+    finally:
+        torch.set_num_threads(threads)
+    now = workshop.recipe(recipe.verb, recipe.parameters, recipe.picture)
+    now = Recipe(**{**now.__dict__, "threads": recipe.threads})
+    try:
+        made = outcome.picture(recipe.picture)
+    except KeyError:
+        raise PhospheneError(f"'{recipe.verb}' makes no picture '{recipe.picture}' in this version") from None
+    data = images.encode(made.image, _FORMATS[picture.suffix.lower()], note=now.to_json())
+    return Again(
+        data=data,
+        recipe=now,
+        same_file=data == picture.read_bytes(),
+        same_pixels=bool(torch.equal(images.decode(data), images.read(picture))),
+        changed=tuple(_changes(recipe, now)),
+    )
+
+
+def _check_inputs(recipe: Recipe, workshop: Workshop) -> None:
+    for path, wanted in recipe.inputs.items():
+        workshop.image(path)
+        if workshop.inputs[path] != wanted:
+            raise PhospheneError(f"'{path}' is not the file that the picture was made from (its SHA-256 was {wanted})")
+    workshop.inputs.clear()
+
+
+def _changes(before: Recipe, now: Recipe) -> list[str]:
+    found = [
+        f"{library} {before.versions.get(library, 'none')} -> {now.versions.get(library, 'none')}"
+        for library in sorted(before.versions.keys() | now.versions.keys())
+        if before.versions.get(library) != now.versions.get(library)
+    ]
+    found += [f"other weights of {name}" for name in now.networks if before.networks.get(name) != now.networks[name]]
+    if before.device != now.device:
+        found.append(f"device {before.device} -> {now.device}")
+    return found

@@ -1,0 +1,37 @@
+"""A job as the command line that a person would type for it."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import shlex
+from typing import Any
+
+_FLAGS = {"classes": "class", "class_name": "class", "units": "unit", "methods": "method", "layers": "layer"}
+_POSITIONAL = ("image", "images")
+
+
+def command_line(verb: str, parameters: dict[str, Any]) -> str:
+    """`phosphene VERB IMAGE --option value ...`, without the options that have their default value."""
+    usual = defaults(verb)
+    words = ["phosphene", verb]
+    for name in _POSITIONAL:
+        given = parameters.get(name)
+        words += [shlex.quote(str(path)) for path in ([given] if isinstance(given, str) else given or [])]
+    for name, value in parameters.items():
+        if name in _POSITIONAL or value is None or _same(value, usual.get(name, inspect.Parameter.empty)):
+            continue
+        text = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+        words.append(f"--{_FLAGS.get(name, name.replace('_', '-'))} {shlex.quote(text)}")
+    return " ".join(words)
+
+
+def defaults(verb: str) -> dict[str, Any]:
+    """The default of each parameter of the job `verb` that has one."""
+    function = getattr(importlib.import_module(f"phosphene.jobs.{verb}"), verb)
+    signature = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in signature if p.default is not inspect.Parameter.empty}
+
+
+def _same(value: Any, default: Any) -> bool:
+    return list(value) == list(default) if isinstance(value, (list, tuple)) and isinstance(default, tuple) else value == default

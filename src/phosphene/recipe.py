@@ -1,0 +1,109 @@
+"""What was run: everything that made a picture, written into the picture and into a JSON beside it.
+
+No times and no output paths: the same recipe on the same machine and versions gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from phosphene.errors import ImageError, PhospheneError
+
+_LIBRARIES = ("torch", "torchvision", "timm", "pillow", "numpy")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one picture was made.
+
+    Attributes:
+        verb: the command, such as `explain`.
+        parameters: all of its options with their values, as JSON.
+        picture: which of the command's pictures this is.
+        inputs: path of each file that was read -> SHA-256 of its bytes.
+        networks: name of each network used -> SHA-256 of its tensors.
+        device: where it ran.
+        threads: PyTorch's threads, which decide the order of its sums.
+        versions: Phosphene, Python and the libraries that touch the pixels.
+    """
+
+    verb: str
+    parameters: dict[str, Any]
+    picture: str
+    inputs: dict[str, str] = field(default_factory=dict)
+    networks: dict[str, str] = field(default_factory=dict)
+    device: str = "cpu"
+    threads: int = 1
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """As JSON, keys sorted."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str, source: str = "the recipe") -> Recipe:
+        """Read it back. Raises PhospheneError if it is none."""
+        try:
+            return cls(**json.loads(text))
+        except (ValueError, TypeError) as problem:
+            raise PhospheneError(f"{source} holds no recipe that this version can read: {problem}") from problem
+
+
+def versions() -> dict[str, str]:
+    """Versions of Phosphene, Python and the libraries that touch the pixels."""
+    found = {"python": platform.python_version()}
+    for library in ("phosphene", *_LIBRARIES):
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:  # run from a source tree
+            from phosphene import __version__
+
+            found[library] = __version__
+    return found
+
+
+def hash_file(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+
+
+def _digest(file: Any) -> str:  # Python 3.10
+    total = hashlib.sha256()
+    while block := file.read(1 << 20):
+        total.update(block)
+    return total.hexdigest()
+
+
+def beside(picture: Path) -> Path:
+    """Where the recipe of `picture` lies as a file: `cat.png` -> `cat.json`."""
+    return picture.with_suffix(".json")
+
+
+def read(picture: str | Path) -> Recipe:
+    """The recipe of a picture, from its metadata or from the JSON beside it.
+
+    Raises:
+        ImageError: no such picture.
+        PhospheneError: it carries no recipe.
+    """
+    from phosphene import images
+
+    path = Path(picture)
+    try:
+        note = images.read_note(path)
+    except ImageError:
+        if path.suffix != ".json" or not path.is_file():
+            raise
+        return Recipe.from_json(path.read_text(encoding="utf-8"), str(path))
+    if note is None and beside(path).is_file():
+        note = beside(path).read_text(encoding="utf-8")
+    if note is None:
+        raise PhospheneError(f"'{path}' carries no recipe, and there is no {beside(path).name} beside it")
+    return Recipe.from_json(note, f"'{path}'")

@@ -1,0 +1,55 @@
+"""It's easy to visualize early layers: the filters of the first convolution."""
+
+from __future__ import annotations
+
+from phosphene.errors import PhospheneError
+from phosphene.jobs.command import command_line
+from phosphene.models import cache
+from phosphene.models.bundled import BUNDLED
+from phosphene.progress import Job
+from phosphene.report.page import Section
+from phosphene.report.stage import Stage, figure
+
+TITLE = "First layers are easy to see"
+
+
+def make(stage: Stage) -> Job[Section | None]:
+    """The first layers of the tour's network, of the bundled ones, and of VGG-16 where its weights are here."""
+    nets = list(dict.fromkeys([stage.net, *BUNDLED, *(["vgg16"] if _has_vgg16() else [])]))
+    figures, shapes = [], []
+    for net in nets:
+        try:
+            outcome = yield from stage.run("filters", stage.source(net), part=_safe(net))
+        except PhospheneError:
+            if net == stage.net:
+                raise  # the user's own network
+            continue
+        picture = outcome.pictures[0]
+        count, channels, height, width = outcome.facts["shape"]
+        figures.append(figure(picture, caption=f"*{net}*: {count} × {channels} × {height} × {width}"))
+        shapes.append((net, count))
+    return Section(
+        key="filters",
+        title=TITLE,
+        slide="First Layer: Visualize Filters",
+        formula=(r"a_k(x, y) = \sum_{c,\,i,\,j} W_{k,c,i,j}\; I_c(x + j,\; y + i) + b_k",),
+        figures=tuple(figures),
+        words=(
+            "The weights of the first convolution act on the colours of pixels, so they *are* pictures: grey means zero,"
+            " and each filter is stretched to its own largest weight. Whatever the architecture and the training set, the"
+            " same families appear: edges in several directions, and blobs that compare a colour with its opposite. The"
+            " visual cortex begins with much the same.",
+            "Deeper weights act on the features before them, not on colours, and can't be looked at like this. For those"
+            " we have to ask the network.",
+        ),
+        command=command_line("filters", stage.source()),
+        seconds=0,
+    )
+
+
+def _has_vgg16() -> bool:
+    return cache.find(["vgg16_features.safetensors", "vgg16.safetensors", "vgg16_features-amdegroot-88682ab5.pth"]) is not None
+
+
+def _safe(net: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "._" else "-" for letter in net)

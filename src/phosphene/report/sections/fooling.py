@@ -1,0 +1,67 @@
+"""Fooling images: how little change it takes."""
+
+from __future__ import annotations
+
+from phosphene.jobs.command import command_line
+from phosphene.progress import Job
+from phosphene.report.page import Section, Table
+from phosphene.report.stage import Stage, figure
+
+TITLE = "Fooling it"
+
+TARGETS = ("black swan", "iPod")
+
+
+def make(stage: Stage) -> Job[Section | None]:
+    """The photograph, its fooled copy, the difference and ten times it."""
+    network = stage.network
+    if not network.classifies or len(network.labels) < 2:
+        return None
+    photo = network.preprocess(stage.workshop.image(stage.image))
+    ranking = network.predict(photo, len(network.labels))[0]
+    if len(network.labels) == 1000:
+        target = next(name for name in TARGETS if network.labels.resolve(name) != ranking.indices[0])
+    else:
+        target = ranking.names[-1]  # the class that it finds least likely
+    parameters = {"image": stage.image, "target": target, **stage.source(), "seed": stage.seed}
+    outcome = yield from stage.run("fool", parameters)
+    found = outcome.facts
+    rows = tuple(
+        (what, found[key]["name"], f"{found[key]['probability']:.1%}")
+        for what, key in (
+            ("the photograph", "before"),
+            ("the fooled copy", "after"),
+            ("the copy, saved as PNG and read back", "read_back"),
+            ("noise of the same size instead", "noise"),
+        )
+    )
+    captions = (
+        f"{found['before']['name']}, {found['before']['probability']:.0%}",
+        f"{found['after']['name']}, {found['after']['probability']:.0%}",
+        "Difference",
+        "10× difference",
+    )
+    success = (
+        f"It took {found['steps']} steps. The change has an L2 norm of {found['l2']:.2f} (the picture itself has about"
+        f" {float(photo.norm()):.0f}); no value moved by more than {round(found['linf'] * 255)} of 255."
+    )
+    return Section(
+        key="fooling",
+        title=TITLE,
+        slide="Adversarial Examples: Fooling Images",
+        formula=(r"\mathbf{x}' = \mathbf{x} + \delta,\quad \|\delta\|\ \text{small},\quad \arg\max_c f_c(\mathbf{x}') = t",),
+        figures=tuple(
+            figure(picture, caption=caption, lossless=True)
+            for picture, caption in zip(outcome.pictures[1:], captions, strict=True)
+        ),
+        tables=(Table(("what the network sees", "class", "probability"), rows),),
+        words=(
+            "Start from an arbitrary image, pick an arbitrary class, modify the image to maximise the class, repeat until"
+            " the network is fooled. It is the same gradient that drew the saliency map, followed instead of looked at.",
+            (success if found["success"] else f"Here {found['steps']} steps were not enough.")
+            + " Random noise of that size changes nothing: it is the *direction* that matters, and in a hundred and fifty"
+            " thousand dimensions there is always a direction.",
+        ),
+        command=command_line("fool", parameters),
+        seconds=0,
+    )
