@@ -24,7 +24,18 @@ _NAMES = {"load": "phosphene.models", "Network": "phosphene.models", "PhospheneE
 
 if TYPE_CHECKING:
     from phosphene import (  # noqa: F401
-        attacks, device, errors, explain, images, jobs, models, observe, progress, recipe, report, synthesize,
+        attacks,
+        device,
+        errors,
+        explain,
+        images,
+        jobs,
+        models,
+        observe,
+        progress,
+        recipe,
+        report,
+        synthesize,
     )  # fmt: skip
     from phosphene.errors import PhospheneError
     from phosphene.models import Network, load

@@ -69,15 +69,11 @@ def versions() -> dict[str, str]:
 
 
 def hash_file(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
-
-
-def _digest(file: Any) -> str:  # Python 3.10
+    """SHA-256 of a file's bytes, 64 hex digits."""
     total = hashlib.sha256()
-    while block := file.read(1 << 20):
-        total.update(block)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            total.update(block)
     return total.hexdigest()
 
 

@@ -192,9 +192,7 @@ def test_profile_is_converted_to_srgb(format: str) -> None:
     options: dict[str, Any] = {"lossless": True} if format == "WEBP" else {}
     result = decoded(Image.fromarray(raw), format, icc_profile=swapped_profile(), **options)
     np.testing.assert_allclose(result * 255, raw[..., [1, 0, 2]], atol=2)
-    same = decoded(
-        Image.fromarray(raw), format, icc_profile=ImageCms.ImageCmsProfile(SRGB).tobytes(), **options
-    )
+    same = decoded(Image.fromarray(raw), format, icc_profile=ImageCms.ImageCmsProfile(SRGB).tobytes(), **options)
     np.testing.assert_allclose(same * 255, raw, atol=1)
 
 
@@ -418,9 +416,7 @@ def test_threads_leave_no_filter_behind() -> None:
     assert (list(warnings.filters), Image.MAX_IMAGE_PIXELS) == before
 
 
-_SOUND = [
-    encoded(Image.fromarray(pixels((16, 16, 3))), name) for name in ("PNG", "JPEG", "GIF", "TIFF", "WEBP")
-]
+_SOUND = [encoded(Image.fromarray(pixels((16, 16, 3))), name) for name in ("PNG", "JPEG", "GIF", "TIFF", "WEBP")]
 
 
 @settings(max_examples=150, deadline=None)

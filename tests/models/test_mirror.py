@@ -18,9 +18,7 @@ from phosphene.models import mirror, provenance
 from phosphene.models.weights import read_state_dict
 from phosphene.progress import Event, Finished, Started, Step, run
 
-SHARED = next(
-    (root / "shared" for root in Path(__file__).parents[2:4] if (root / "shared" / "weights").is_dir()), None
-)
+SHARED = next((root / "shared" for root in Path(__file__).parents[2:4] if (root / "shared" / "weights").is_dir()), None)
 MEAN = torch.tensor([0.485, 0.456, 0.406], dtype=torch.float64).view(3, 1, 1)
 STD = torch.tensor([0.229, 0.224, 0.225], dtype=torch.float64).view(3, 1, 1)
 
@@ -55,9 +53,7 @@ def test_fold_agrees_with_torchvision_s_features_preprocessing():
     weight, bias = state["features.0.weight"].double(), state["features.0.bias"].double()
     expected = interior(weight, bias, theirs)
     ours = mirror.from_torchvision_features(state)
-    found = interior(
-        ours["features.0.weight"].double(), ours["features.0.bias"].double(), (picture - MEAN) / STD
-    )
+    found = interior(ours["features.0.weight"].double(), ours["features.0.bias"].double(), (picture - MEAN) / STD)
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-5)
 
 
@@ -120,9 +116,7 @@ def test_read_onnx_finds_the_convolutions_and_folds_the_first():
 def test_read_onnx_says_what_is_missing_or_misshapen():
     state = caffe_like_state()
     with pytest.raises(WeightsError, match="the ONNX file has no convolution block2_conv1"):
-        mirror.read_onnx(
-            onnx_file({name: t for name, t in state.items() if not name.startswith("features.5.")})
-        )
+        mirror.read_onnx(onnx_file({name: t for name, t in state.items() if not name.startswith("features.5.")}))
     state["features.5.weight"] = torch.randn(3, 9, 3, 3)
     with pytest.raises(WeightsError, match=r"block2_conv1 .* is \[3, 9, 3, 3\], it should be \[O, 2, 3, 3\]"):
         mirror.read_onnx(onnx_file(state))
@@ -165,9 +159,7 @@ def fake_wheel(folder: Path, name: str = "fake_weights") -> provenance.Provenanc
     with zipfile.ZipFile(file, "w") as archive:
         for path, data in parts.items():
             archive.writestr(path, data)
-        lines = [
-            f"{path},sha256={value.decode().rstrip('=')},{len(parts[path])}" for path, value in hashes.items()
-        ]
+        lines = [f"{path},sha256={value.decode().rstrip('=')},{len(parts[path])}" for path, value in hashes.items()]
         archive.writestr(f"{name}-1.0.dist-info/RECORD", "\n".join(lines))
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     size = file.stat().st_size
@@ -244,9 +236,7 @@ class SlowPip:
         pass
 
 
-@pytest.mark.parametrize(
-    "pip", [SlowPip(b"Progress 10 of 99\nProgress 70 of 99\n", 5), SlowPip(b"Collecting\n", 70)]
-)
+@pytest.mark.parametrize("pip", [SlowPip(b"Progress 10 of 99\nProgress 70 of 99\n", 5), SlowPip(b"Collecting\n", 70)])
 def test_progress_is_what_pip_says_or_what_it_has_written(
     pip: SlowPip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -37,9 +37,7 @@ class Small(nn.Module):
 
 
 def tensors() -> dict[str, torch.Tensor]:
-    return {
-        name: torch.randn_like(t) if t.is_floating_point() else t for name, t in Small().state_dict().items()
-    }
+    return {name: torch.randn_like(t) if t.is_floating_point() else t for name, t in Small().state_dict().items()}
 
 
 def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -230,9 +228,7 @@ def test_a_wrong_shape_says_both_shapes():
 def test_missing_and_unexpected_tensors_are_named():
     state = tensors()
     state["extra"] = state.pop("classifier.bias")
-    assert misfit(Small(), state) == (
-        "w.pth does not fit the network: missing classifier.bias; unexpected extra"
-    )
+    assert misfit(Small(), state) == ("w.pth does not fit the network: missing classifier.bias; unexpected extra")
 
 
 def test_three_of_each_kind_are_listed():

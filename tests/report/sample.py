@@ -12,9 +12,7 @@ EVIL = "<script>alert('x')</script>"
 LONG = "a_very_long_name_without_any_space_" * 4
 
 
-def figure(
-    width: int = 32, height: int = 24, caption: str = "", wide: bool = False, alt: str = "A picture"
-) -> Figure:
+def figure(width: int = 32, height: int = 24, caption: str = "", wide: bool = False, alt: str = "A picture") -> Figure:
     buffer = io.BytesIO()
     Image.linear_gradient("L").resize((width, height)).convert("RGB").save(buffer, "PNG")
     return Figure(
@@ -42,9 +40,7 @@ def section(key: str, count: int = 1, **parts: object) -> Section:
 
 
 def page() -> Page:
-    explained = Table(
-        ("Method", "Deletion", LONG), (("Saliency", "0.2", "0.3"), ("Grad-CAM", "0.1", "0.4")), "AUC"
-    )
+    explained = Table(("Method", "Deletion", LONG), (("Saliency", "0.2", "0.3"), ("Grad-CAM", "0.1", "0.4")), "AUC")
     return Page(
         title="What a network sees in my photo.jpg",
         lead="A lecture, told with *one* photograph, `my photo.jpg`.",

@@ -12,9 +12,7 @@ GRAD_CAM = (
     r"\quad \alpha_k^c = \frac{1}{Z}\sum_{i,j}\frac{\partial S_c}{\partial A^k_{ij}}"
 )
 SOFTMAX = r"p_c = \frac{e^{S_c}}{\sum_j e^{S_j}}"
-FOOLING = (
-    r"\mathbf{x}' = \mathbf{x} + \delta,\quad \|\delta\|\ \text{small},\quad \arg\max_c f_c(\mathbf{x}') = t"
-)
+FOOLING = r"\mathbf{x}' = \mathbf{x} + \delta,\quad \|\delta\|\ \text{small},\quad \arg\max_c f_c(\mathbf{x}') = t"
 ROBUST = r"\min_\theta \max_{\|\epsilon_i\|\le\delta} J_n(\theta, x_i+\epsilon_i, y_i)"
 LECTURE = (CLASS_IMAGE, SALIENCY, GUIDED, GRAD_CAM, SOFTMAX, FOOLING, ROBUST)
 

@@ -119,9 +119,7 @@ def test_landmarks_and_headings(read: Reader) -> None:
             assert attributes["aria-labelledby"] in identifiers
         if attributes.get("href", "").startswith("#"):
             assert attributes["href"][1:] in identifiers
-    assert [link["href"] for link in read.all("a")][1:-1] == [
-        f"#{section.key}" for section in page().sections
-    ]
+    assert [link["href"] for link in read.all("a")][1:-1] == [f"#{section.key}" for section in page().sections]
 
 
 def test_every_formula_is_set(read: Reader) -> None:
@@ -139,9 +137,7 @@ def test_every_command_caption_and_number_is_there(read: Reader) -> None:
         assert item.slide in text
         assert all(figure.caption in text for figure in item.figures)
         assert all(bar.label in text and bar.percent in text for bar in item.bars)
-        assert all(
-            cell in text for table in item.tables for row in (table.header, *table.rows) for cell in row
-        )
+        assert all(cell in text for table in item.tables for row in (table.header, *table.rows) for cell in row)
     for name, value in (*page().facts, *page().footer):
         assert name in text
         assert value in text

@@ -34,7 +34,9 @@ def models(*, said: Said | None = None) -> None:
 def models_get(
     names: Annotated[list[str], Parameter(help="vgg16, any torchvision name, or timm:NAME.")],
     *,
-    force: Annotated[bool, Parameter(negative="", help="Fetch again what is already here.")] = False,
+    force: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Fetch again what is already here.")
+    ] = False,
     said: Said | None = None,
 ) -> None:
     """Fetch weights ahead of time, verified by their hash, into the cache."""
@@ -54,7 +56,10 @@ def models_get(
 def layers(
     net: Net = "efficientnet_lite0",
     *,
-    all_: Annotated[bool, Parameter(name="--all", negative="", help="Also blocks, not only their leaves.")] = False,
+    all_: Annotated[
+        bool,
+        Parameter(name="--all", negative="", show_default=False, help="Also blocks, not only their leaves."),
+    ] = False,
     source: Source | None = None,
     said: Said | None = None,
 ) -> None:

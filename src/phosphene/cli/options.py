@@ -29,9 +29,7 @@ class Source:
 
     weights: Annotated[Path | None, Parameter(group=NETWORK, help="Safetensors or torch state dict for it.")] = None
     labels: Annotated[Path | None, Parameter(group=NETWORK, help="Text file, a class name on each line.")] = None
-    device: Annotated[Device, Parameter(group=NETWORK, help="Where to run; auto takes a GPU if there is one.")] = (
-        "auto"
-    )
+    device: Annotated[Device, Parameter(group=NETWORK, help="Where to run; auto takes a GPU if there is one.")] = "auto"
 
     def parameters(self) -> dict[str, str | None]:
         """What a recipe records of it."""
@@ -46,7 +44,9 @@ class Output:
     out: Annotated[
         Path, Parameter(group=OUTPUT, help="Folder for the pictures, or one file: .png .jpg .webp .tiff")
     ] = Path(".")
-    overwrite: Annotated[bool, Parameter(group=OUTPUT, negative="", help="Replace pictures that exist.")] = False
+    overwrite: Annotated[
+        bool, Parameter(group=OUTPUT, negative="", show_default=False, help="Replace pictures that exist.")
+    ] = False
 
 
 @Parameter(name="*")
@@ -54,8 +54,14 @@ class Output:
 class Said:
     """What is printed."""
 
-    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], group=REPORT, negative="", help="Print nothing.")] = False
-    json: Annotated[bool, Parameter(group=REPORT, negative="", help="Print JSON on stdout, and nothing else.")] = False
+    quiet: Annotated[
+        bool,
+        Parameter(name=["--quiet", "-q"], group=REPORT, negative="", show_default=False, help="Print nothing."),
+    ] = False
+    json: Annotated[
+        bool,
+        Parameter(group=REPORT, negative="", show_default=False, help="Print JSON on stdout, and nothing else."),
+    ] = False
 
 
 def _text(path: Path | None) -> str | None:

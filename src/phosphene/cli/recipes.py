@@ -37,7 +37,7 @@ def rerun(
     picture: Made,
     *,
     output: Output | None = None,
-    check: Annotated[bool, Parameter(negative="", help="Only compare; write nothing.")] = False,
+    check: Annotated[bool, Parameter(negative="", show_default=False, help="Only compare; write nothing.")] = False,
     said: Said | None = None,
 ) -> None:
     """Make a picture again from its recipe: the same bytes on the same machine and versions.
@@ -64,9 +64,7 @@ def rerun(
     if not check:
         write_whole(out, made.data, overwrite=output.overwrite)
         write_whole(recipes.beside(out), (made.recipe.to_json() + "\n").encode(), overwrite=True)
-    verdict = (
-        "the same bytes" if made.same_file else "the same pixels" if made.same_pixels else "not the same picture"
-    )
+    verdict = "the same bytes" if made.same_file else "the same pixels" if made.same_pixels else "not the same picture"
     why = f" ({'; '.join(made.changed)})" if made.changed else ""
     terminal.say((f"wrote {out}: " if not check else "") + verdict + why, said)
     terminal.facts(

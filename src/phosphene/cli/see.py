@@ -32,7 +32,9 @@ def activations(
     image: Photo,
     *,
     net: Net = "efficientnet_lite0",
-    layer: Annotated[list[str] | None, Parameter(help="Layers, by comma; default: one of each resolution.")] = None,
+    layer: Annotated[
+        list[str] | None, Parameter(negative="", help="Layers, by comma; default: one of each resolution.")
+    ] = None,
     channels: Annotated[int, Parameter(help="Channels per layer.")] = 16,
     source: Source | None = None,
     output: Output | None = None,
@@ -51,7 +53,8 @@ def explain(
     *,
     net: Net = "efficientnet_lite0",
     method: Annotated[
-        list[str] | None, Parameter(help="saliency, guided-backprop, grad-cam, by comma, or all.")
+        list[str] | None,
+        Parameter(negative="", help="saliency, guided-backprop, grad-cam, by comma, or all."),
     ] = None,
     class_: Annotated[
         str | None, Parameter(name="--class", help="Name, index or synset; default: the predicted class.")
@@ -74,14 +77,18 @@ def explain(
 
 def visualize(
     *,
-    class_: Annotated[list[str] | None, Parameter(name="--class", help="Classes by name, index or synset.")] = None,
+    class_: Annotated[
+        list[str] | None, Parameter(name="--class", negative="", help="Classes by name, index or synset.")
+    ] = None,
     layer: Annotated[str | None, Parameter(help="A layer, for --unit.")] = None,
     unit: Annotated[
-        list[str] | None, Parameter(help="Channels of the layer, by comma; CHANNEL:ROW:COLUMN for one neuron.")
+        list[str] | None,
+        Parameter(negative="", help="Channels of the layer, by comma; CHANNEL:ROW:COLUMN for one neuron."),
     ] = None,
     net: Net = "squeezenet1_1",
     canvas: Annotated[
-        Literal["pixel", "fourier"], Parameter(help="The slide's pixels from zeros, or a decorrelated spectrum.")
+        Literal["pixel", "fourier"],
+        Parameter(help="The slide's pixels from zeros, or a decorrelated spectrum."),
     ] = "fourier",
     steps: Annotated[int, Parameter(help="Steps of gradient ascent.")] = 200,
     rate: Annotated[float | None, Parameter(help="Adam's learning rate; default: what suits the canvas.")] = None,
@@ -126,9 +133,7 @@ def fool(
         "image": str(image), "target": target, "net": net, **source.parameters(), "confidence": confidence,
         "steps": steps, "seed": seed,
     }  # fmt: skip
-    outcome = write.make(
-        "fool", parameters, source, output, said, stem=image.stem, single="fooled", lossless=True
-    )
+    outcome = write.make("fool", parameters, source, output, said, stem=image.stem, single="fooled", lossless=True)
     found = outcome.facts
     if found["success"]:
         terminal.say(

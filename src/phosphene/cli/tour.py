@@ -18,7 +18,9 @@ def tour(
     *,
     net: Net = "efficientnet_lite0",
     out: Annotated[Path, Parameter(group=OUTPUT, help="Folder of the report.")] = Path("phosphene-tour"),
-    overwrite: Annotated[bool, Parameter(group=OUTPUT, negative="", help="Replace a report that exists.")] = False,
+    overwrite: Annotated[
+        bool, Parameter(group=OUTPUT, negative="", show_default=False, help="Replace a report that exists.")
+    ] = False,
     seed: Annotated[int, Parameter(help="Of everything random.")] = 0,
     source: Source | None = None,
     said: Said | None = None,
@@ -35,7 +37,7 @@ def tour(
     from phosphene.jobs.workshop import Workshop
     from phosphene.report.tour import tour as job
 
-    path = str(image) if image is not None else _example(out / "photo.png")
+    path = str(image) if image is not None else _example(out / "chelsea.png")
     images.read(path)  # a bad picture is refused before anything is made
     made = terminal.run(job(Workshop(source.device), image=path, net=net, seed=seed, **source.parameters()), said)
     folder = out / "pictures"

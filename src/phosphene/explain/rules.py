@@ -58,7 +58,11 @@ class ReLURule(TorchFunctionMode):
         self._apply = apply
 
     def __torch_function__(
-        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
         found = _as_relu(func, args, kwargs)
@@ -69,7 +73,7 @@ class ReLURule(TorchFunctionMode):
         return x.copy_(y) if in_place else y
 
 
-def GuidedRule() -> ReLURule:  # noqa: N802 - reads as the mode that it makes
+def GuidedRule() -> ReLURule:
     """Guided backpropagation's rule for the forward passes in its scope."""
     return ReLURule(_GuidedReLU.apply)  # type: ignore[arg-type]
 
@@ -100,19 +104,18 @@ def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], place: int, name: s
 
 # -- proof that nothing was missed ------------------------------------------------------------------------------
 
-_HARMLESS = frozenset(
-    """
-    AccumulateGrad Alias AsStrided Clone CopyBackwards CopySlices Contiguous ToCopy Detach
-    View UnsafeView ReshapeAlias Reshape Permute Transpose T Expand Squeeze Unsqueeze Flatten Unflatten
-    Select Slice Index IndexSelect Gather Split SplitWithSizes Chunk Unbind Cat Stack Roll Flip
-    ConstantPadNd ReflectionPad2D ReplicationPad2D PixelShuffle PixelUnshuffle Repeat Narrow
-    Add Sub Neg Mul Div Sum Mean Addmm Mm Mv Bmm Baddbmm Einsum Dot
-    Convolution MkldnnConvolution CudnnConvolution ThnnConv2D SlowConv2D ConvDepthwise2D Linear MkldnnLinear
-    NativeBatchNorm CudnnBatchNorm MiopenBatchNorm BatchNormBackward
-    AvgPool2D AdaptiveAvgPool2D MkldnnAdaptiveAvgPool2D MaxPool2DWithIndices MkldnnMaxPool2D AdaptiveMaxPool2D Max Amax
-    UpsampleBilinear2D UpsampleNearest2D UpsampleBicubic2D _GuidedReLU
-    """.split()
-)
+_HARMLESS = frozenset({
+    "AccumulateGrad", "Alias", "AsStrided", "Clone", "CopyBackwards", "CopySlices", "Contiguous", "ToCopy", "Detach",
+    "View", "UnsafeView", "ReshapeAlias", "Reshape", "Permute", "Transpose", "T", "Expand", "Squeeze", "Unsqueeze",
+    "Flatten", "Unflatten", "Select", "Slice", "Index", "IndexSelect", "Gather", "Split", "SplitWithSizes", "Chunk",
+    "Unbind", "Cat", "Stack", "Roll", "Flip", "ConstantPadNd", "ReflectionPad2D", "ReplicationPad2D", "PixelShuffle",
+    "PixelUnshuffle", "Repeat", "Narrow", "Add", "Sub", "Neg", "Mul", "Div", "Sum", "Mean", "Addmm", "Mm", "Mv", "Bmm",
+    "Baddbmm", "Einsum", "Dot", "Convolution", "MkldnnConvolution", "CudnnConvolution", "ThnnConv2D", "SlowConv2D",
+    "ConvDepthwise2D", "Linear", "MkldnnLinear", "NativeBatchNorm", "CudnnBatchNorm", "MiopenBatchNorm", "AvgPool2D",
+    "AdaptiveAvgPool2D", "MkldnnAdaptiveAvgPool2D", "MaxPool2DWithIndices", "MkldnnMaxPool2D", "AdaptiveMaxPool2D",
+    "Max", "Amax", "UpsampleBilinear2D", "UpsampleNearest2D", "UpsampleBicubic2D", "_GuidedReLU",
+})  # fmt: skip
+"""Nodes of the autograd graph that are linear in their one input, or choose among its values (poolings)."""
 
 
 def refuse_unruled(scores: Tensor, *, network: Network, images: Tensor, what: str) -> None:

@@ -121,9 +121,7 @@ def bar(scale: Scale, width: int, height: int) -> Tensor:
         PhospheneError: another scale, or a size below 1.
     """
     if scale not in ("diverging", "sequential") or min(width, height) < 1:
-        raise PhospheneError(
-            f"no bar of {scale} {width} x {height}: give diverging or sequential and a size above 0"
-        )
+        raise PhospheneError(f"no bar of {scale} {width} x {height}: give diverging or sequential and a size above 0")
     line = torch.linspace(0, 1, width) if width > 1 else torch.tensor([0.5])
     return _paint(line.expand(1, height, width), scale)[0]
 

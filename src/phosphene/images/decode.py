@@ -79,9 +79,7 @@ def from_array(array: np.ndarray) -> Tensor:
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or pixels.size == 0:
-        raise ImageError(
-            f"an array of shape {np.shape(array)} is not a picture: give HxW, HxWx1, HxWx3 or HxWx4"
-        )
+        raise ImageError(f"an array of shape {np.shape(array)} is not a picture: give HxW, HxWx1, HxWx3 or HxWx4")
     unit = _to_unit(pixels)
     alpha = unit[..., 3] if unit.shape[2] == 4 else None
     colour = np.broadcast_to(unit[..., :3], (*unit.shape[:2], 3))
@@ -92,9 +90,7 @@ def from_array(array: np.ndarray) -> Tensor:
 def _check_size(image: Image.Image, name: str, max_pixels: int, min_side: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
-        raise ImageError(
-            f"{name} is {width} x {height}, more than {max_pixels:,} pixels: make it smaller first"
-        )
+        raise ImageError(f"{name} is {width} x {height}, more than {max_pixels:,} pixels: make it smaller first")
     if min(width, height) < min_side:
         raise ImageError(f"{name} is {width} x {height} pixels: the least size is {min_side} x {min_side}")
 
@@ -116,12 +112,8 @@ def _to_unit(pixels: np.ndarray) -> np.ndarray:
     if kind == "u" and size <= 2:
         return pixels.astype(np.float32) / np.float32(255 if size == 1 else 65535)
     if kind != "f":
-        raise ImageError(
-            f"an array of {pixels.dtype} is not a picture: give uint8, uint16 or float in [0, 1]"
-        )
+        raise ImageError(f"an array of {pixels.dtype} is not a picture: give uint8, uint16 or float in [0, 1]")
     low, high = pixels.min(), pixels.max()
     if not (low >= -1e-6 and high <= 1 + 1e-6):  # Also true of NaN; the slack is float rounding.
-        raise ImageError(
-            f"an array with values from {low:g} to {high:g} is not a picture: scale it to [0, 1]"
-        )
+        raise ImageError(f"an array with values from {low:g} to {high:g} is not a picture: scale it to [0, 1]")
     return pixels.clip(0, 1).astype(np.float32)

@@ -45,9 +45,7 @@ def _images_in(folder: Path, recursive: bool) -> list[Path]:
         found += [Path(parent, name) for name in files if _is_image(name)]
     if not found:
         deeper = "" if recursive else " itself (the folders inside it were not searched)"
-        raise ImageError(
-            f"{shown(folder)} holds no image files{deeper}: give a folder with .jpg, .png, ... files"
-        )
+        raise ImageError(f"{shown(folder)} holds no image files{deeper}: give a folder with .jpg, .png, ... files")
     return sorted(found)
 
 

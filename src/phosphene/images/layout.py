@@ -99,9 +99,7 @@ def sheet(
     heading = block(title, theme.style(19, 3, bold=True), width)
     foot = block(footnote, theme.style(11, 6), width)
     picture = _compose(rows, heading, foot, theme, width, gap)
-    return torch.from_numpy(
-        np.array(picture, dtype=np.float32).transpose(2, 0, 1) / np.float32(255)
-    ).contiguous()
+    return torch.from_numpy(np.array(picture, dtype=np.float32).transpose(2, 0, 1) / np.float32(255)).contiguous()
 
 
 def _columns(count: int) -> int:
@@ -130,9 +128,7 @@ def _fit(picture: Image.Image, side: int) -> Image.Image:
     return picture.resize(size, Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.BICUBIC)
 
 
-def _compose(
-    rows: list[list[_Cell]], heading: Block, foot: Block, theme: _Theme, width: int, gap: int
-) -> Image.Image:
+def _compose(rows: list[list[_Cell]], heading: Block, foot: Block, theme: _Theme, width: int, gap: int) -> Image.Image:
     margin = max(8, round(1.5 * gap))
     space = max(gap, 8)
     heights = [_row_height(row) for row in rows]

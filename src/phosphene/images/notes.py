@@ -47,9 +47,7 @@ def note_options(format: str, note: str) -> dict[str, Any]:
     try:
         note.encode("utf-8")
     except UnicodeEncodeError:
-        raise OutputError(
-            "the note holds lone surrogates, which no file can hold: give Unicode text"
-        ) from None
+        raise OutputError("the note holds lone surrogates, which no file can hold: give Unicode text") from None
     return _OPTIONS[format](note)
 
 

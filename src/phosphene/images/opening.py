@@ -32,9 +32,7 @@ def shown(name: str | Path) -> str:
 def refuse_url(path: str | Path) -> None:
     """Raise `ImageError` where `path` is an address rather than a file."""
     if _URL.match(str(path)):
-        raise ImageError(
-            f"{shown(path)} is an address: Phosphene does not download images: save it and give the file"
-        )
+        raise ImageError(f"{shown(path)} is an address: Phosphene does not download images: save it and give the file")
 
 
 @lru_cache(maxsize=1)

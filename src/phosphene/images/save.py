@@ -91,9 +91,7 @@ def write_whole(path: Path, data: bytes, *, overwrite: bool = True) -> None:
     part = folder / f".phosphene-{secrets.token_hex(8)}.part"
     try:
         if not folder.is_dir():
-            raise OutputError(
-                f"{name} can't be written: the folder {shown(folder)} does not exist, make it first"
-            )
+            raise OutputError(f"{name} can't be written: the folder {shown(folder)} does not exist, make it first")
         if path.is_dir():
             raise OutputError(f"{name} can't be written: it is a folder, give a file name")
         if path.exists() and not overwrite:

@@ -34,4 +34,8 @@ def defaults(verb: str) -> dict[str, Any]:
 
 
 def _same(value: Any, default: Any) -> bool:
-    return list(value) == list(default) if isinstance(value, (list, tuple)) and isinstance(default, tuple) else value == default
+    return (
+        list(value) == list(default)
+        if isinstance(value, (list, tuple)) and isinstance(default, tuple)
+        else value == default
+    )

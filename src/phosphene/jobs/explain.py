@@ -66,10 +66,8 @@ def _target(network: Network, photo: Tensor, class_name: str | None, unit: str |
         if class_name is not None:
             raise PhospheneError("explain either a class (--class) or a unit (--unit), not both")
         return parse_unit(unit).check(network), f"unit {unit}"
-    if class_name is not None:
-        index = network.classes([class_name])[0]
-    else:
-        index = network.predict(photo, 1)[0].indices[0]
+    named = network.classes([class_name]) if class_name is not None else network.predict(photo, 1)[0].indices
+    index = named[0]
     probability = float(network.logits(photo).softmax(1)[0, index])
     return index, f"{network.labels[index]} ({probability:.1%})"
 

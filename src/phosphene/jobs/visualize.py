@@ -47,9 +47,7 @@ def visualize(
     found = yield from synthesize.visualize(
         network,
         targets,
-        settings=synthesize.Settings(
-            canvas, steps, rate, l2, blur, clip_norm, clip_gradient, jitter, rotate, scale
-        ),
+        settings=synthesize.Settings(canvas, steps, rate, l2, blur, clip_norm, clip_gradient, jitter, rotate, scale),
         size=(size, size) if size is not None else None,
         seed=seed,
     )

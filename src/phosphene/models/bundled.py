@@ -14,12 +14,10 @@ from torch import Tensor, nn
 
 from phosphene.errors import WeightsError
 from phosphene.models.aliases import textbook_names
-from phosphene.models.network import IMAGENET_MEAN, IMAGENET_STD
+from phosphene.models.mirror import fold_caffe
 from phosphene.models.weights import read_state_dict
 
 BUNDLED = ("efficientnet_lite0", "squeezenet1_1")
-
-CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 
 
 def efficientnet_lite0() -> nn.Module:
@@ -34,7 +32,9 @@ def efficientnet_lite0() -> nn.Module:
     theirs = read_state_dict(path)
     ours = module.state_dict()
     if [t.shape for t in theirs.values()] != [t.shape for t in ours.values()]:
-        raise WeightsError(f"{path.name} is not the EfficientNet-Lite0 file that Phosphene knows: reinstall its package")
+        raise WeightsError(
+            f"{path.name} is not the EfficientNet-Lite0 file that Phosphene knows: reinstall its package"
+        )
     module.load_state_dict(dict(zip(ours, theirs.values(), strict=True)))
     return module
 
@@ -69,16 +69,17 @@ def packaged_file(package: str, name: str) -> Path:
     return path
 
 
+_ADMITTED = {
+    ("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy", "ndarray"), ("numpy", "dtype"),
+}  # fmt: skip
+
+
 class _NumpyUnpickler(pickle.Unpickler):
     """Admits what a pickled numpy array is made of, and nothing else."""
 
-    _ADMITTED = {
-        ("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct"),
-        ("numpy", "ndarray"), ("numpy", "dtype"),
-    }  # fmt: skip
-
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self._ADMITTED:
+        if (module, name) not in _ADMITTED:
             raise WeightsError(f"the pickle asks for {module}.{name}: only numpy arrays are admitted")
         if name == "_reconstruct":
             return np.zeros(0).__reduce__()[0]  # wherever this numpy keeps it
@@ -112,16 +113,3 @@ def keras_to_torchvision(arrays: dict[str, list[np.ndarray]], module: nn.Module)
     first = places["conv1"]
     weight, shift = fold_caffe(state[f"{first}.weight"], state[f"{first}.bias"])
     return state | {f"{first}.weight": weight, f"{first}.bias": shift}
-
-
-def fold_caffe(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """A first convolution for BGR in 0..255 minus the Caffe mean -> one for RGB in [0, 1] with ImageNet's mean and std.
-
-    With x = (v - mean) / std for v in [0, 1]:  255 v - m = 255 std x + (255 mean - m). Exact wherever the filter lies
-    inside the picture; padding means ImageNet's mean instead of Caffe's, less than one grey level apart.
-    """
-    mean, std = torch.tensor(IMAGENET_MEAN).double(), torch.tensor(IMAGENET_STD).double()
-    caffe = torch.tensor(CAFFE_MEAN_BGR).double().flip(0)
-    rgb = weight.double().flip(1)
-    shift = (rgb * (255 * mean - caffe).view(1, 3, 1, 1)).sum((1, 2, 3))
-    return (rgb * (255 * std).view(1, 3, 1, 1)).to(weight), (bias.double() + shift).to(bias)

@@ -81,9 +81,7 @@ class Network(nn.Module):
         self.why_features = why_features
         reference = next(module.parameters(), torch.zeros(()))
         for key, values in (("mean", mean), ("std", std)):
-            self.register_buffer(
-                key, torch.tensor(values).view(1, -1, 1, 1).to(reference), persistent=False
-            )
+            self.register_buffer(key, torch.tensor(values).view(1, -1, 1, 1).to(reference), persistent=False)
         self.mean: Tensor
         self.std: Tensor
         self._labels = labels
@@ -140,9 +138,7 @@ class Network(nn.Module):
     def normalise(self, images: Tensor) -> Tensor:
         """`[N, 3, H, W]` in [0, 1] to what the inner module was trained on. Differentiable."""
         if images.ndim != 4 or images.shape[1] not in (1, 3):
-            raise PhospheneError(
-                f"expected images [N, 3, H, W] in [0, 1], got a tensor of shape {list(images.shape)}"
-            )
+            raise PhospheneError(f"expected images [N, 3, H, W] in [0, 1], got a tensor of shape {list(images.shape)}")
         if self.channels == 1 and images.shape[1] == 3:
             images = (images * images.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
         elif self.channels == 3 and images.shape[1] == 1:

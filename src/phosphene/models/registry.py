@@ -94,7 +94,15 @@ def _bundled(name: str, file: Any, labels: Any, size: Any, mean: Any, std: Any) 
         module = _filled(lambda n: timm.create_model("tf_efficientnet_lite0", num_classes=n), file)
     else:
         module = _filled(lambda n: _torchvision_module(name, n), file)
-    return _wrap(module, name, labels, size, mean or own_mean, std or own_std, Preprocess((224, 224), resize, "bicubic"))
+    return _wrap(
+        module,
+        name,
+        labels,
+        size,
+        mean or own_mean,
+        std or own_std,
+        Preprocess((224, 224), resize, "bicubic"),
+    )
 
 
 # -- torchvision ------------------------------------------------------------------------------------------------
@@ -110,8 +118,12 @@ def torchvision_names() -> list[str]:
 def _torchvision_module(name: str, classes: int) -> nn.Module:
     from torchvision import models
 
-    extra: dict[str, Any] = {"aux_logits": False, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
-    return models.get_model(name, weights=None, num_classes=classes, **extra)
+    if name not in ("googlenet", "inception_v3"):
+        return models.get_model(name, weights=None, num_classes=classes)
+    # Their released weights carry auxiliary heads and expect torchvision's own change of normalisation.
+    return models.get_model(
+        name, weights=None, num_classes=classes, aux_logits=True, transform_input=True, init_weights=False
+    )
 
 
 def _torchvision(name: str, file: Any, labels: Any, size: Any, mean: Any, std: Any) -> Network:
@@ -138,14 +150,13 @@ def _torchvision(name: str, file: Any, labels: Any, size: Any, mean: Any, std: A
 def _file_names(name: str, entry: Any) -> list[str]:
     """The file names under which weights of `name` may lie in a folder of weights, best first."""
     names = [f"{name}.safetensors", f"{name}.pth", f"{name}.pt", Path(entry.url).name]
-    names += [Path(other.url).name for other in type(entry) if other is not entry and "swag" not in other.url]
+    others: Any = type(entry)
+    names += [Path(other.url).name for other in others if other is not entry and "swag" not in other.url]
     names += [f"{name}_features.safetensors"]
     return list(dict.fromkeys(names))
 
 
-def _feature_extractor(
-    module: Any, name: str, path: Path, way: Preprocess, size: Any, mean: Any, std: Any
-) -> Network:
+def _feature_extractor(module: Any, name: str, path: Path, way: Preprocess, size: Any, mean: Any, std: Any) -> Network:
     """A network of which the file has only the convolutions: the rest is taken away, so that nothing random remains."""
     for part in ("classifier", "avgpool"):
         if hasattr(module, part):
@@ -261,9 +272,7 @@ def _from_file(spec: str) -> Any:
     return made
 
 
-def _own(
-    module: nn.Module, name: str, file: Any, labels: Any, size: Any, mean: Any, std: Any
-) -> Network:
+def _own(module: nn.Module, name: str, file: Any, labels: Any, size: Any, mean: Any, std: Any) -> Network:
     if isinstance(module, Network):
         return module
     if file is not None:

@@ -8,7 +8,7 @@ without a graph, and the layer's output becomes the leaf that the gradient is ta
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,11 +71,8 @@ def read(
     cloned = set() if cloned is None else cloned
     seen = _Seen(taps, trace, to_end=to_end, cut=cut, cloned=cloned)
     output = None
-    with _hooked(module, seen):
-        try:
-            output = first_tensor(module(x))
-        except Stop:
-            pass
+    with _hooked(module, seen), suppress(Stop):
+        output = first_tensor(module(x))
     missing = [tap for tap in taps if tap not in seen.outputs]
     if missing:
         raise LayerError(f"layer '{missing[0]}' did not run for an input of {x.shape[-2]}x{x.shape[-1]} pixels")
@@ -90,9 +87,7 @@ def read(
 class _Seen:
     """What one forward pass has shown so far."""
 
-    def __init__(
-        self, taps: Sequence[Tap], trace: Trace, *, to_end: bool, cut: bool, cloned: set[Tap]
-    ) -> None:
+    def __init__(self, taps: Sequence[Tap], trace: Trace, *, to_end: bool, cut: bool, cloned: set[Tap]) -> None:
         self.wanted = set(taps)
         self.deepest = None
         if taps and not to_end:

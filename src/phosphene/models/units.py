@@ -27,9 +27,7 @@ class Unit:
         layer = network.layer(self.layer)
         channels, *sides = layer.shape
         if not 0 <= self.channel < channels:
-            raise LayerError(
-                f"layer '{self.layer}' has units 0 to {channels - 1}: there is no unit {self.channel}"
-            )
+            raise LayerError(f"layer '{self.layer}' has units 0 to {channels - 1}: there is no unit {self.channel}")
         if self.position is not None:
             if len(sides) != 2:
                 raise LayerError(f"layer '{self.layer}' is not a map: its units have no position")

@@ -116,9 +116,7 @@ def _only_tensors(loaded: Any, file: Path) -> dict[str, Tensor]:
     if not isinstance(loaded, Mapping):
         raise WeightsError(f"{file} holds a {type(loaded).__name__}, not tensors by name (a state dict)")
     state = {
-        name: value.detach()
-        for name, value in loaded.items()
-        if isinstance(name, str) and isinstance(value, Tensor)
+        name: value.detach() for name, value in loaded.items() if isinstance(name, str) and isinstance(value, Tensor)
     }
     if not state:
         raise WeightsError(f"{file} holds no tensors; a state dict has one for each parameter")
@@ -223,9 +221,7 @@ def _compare(needed: Mapping[str, Tensor], state: Mapping[str, Tensor], renamed:
         missing=[name for name in needed if name not in given and not name.endswith("num_batches_tracked")],
         unexpected=[old for new, old in given.items() if new not in needed],
         mismatched=[
-            (name, tuple(state[given[name]].shape), tuple(needed[name].shape))
-            for name in shared
-            if not right[name]
+            (name, tuple(state[given[name]].shape), tuple(needed[name].shape)) for name in shared if not right[name]
         ],
     )
 
@@ -244,9 +240,7 @@ def _first(items: list[str]) -> str:
 # -- saving and hashing --------------------------------------------------------------------------------------
 
 
-def save_state_dict(
-    state: Mapping[str, Tensor], path: str | Path, metadata: dict[str, str] | None = None
-) -> Path:
+def save_state_dict(state: Mapping[str, Tensor], path: str | Path, metadata: dict[str, str] | None = None) -> Path:
     """Write tensors as a safetensors file, atomically: `path` is the whole file or what it was before.
 
     Missing folders are made. Returns the path.

@@ -27,9 +27,7 @@ class Tour:
     seconds: dict[str, float]
 
 
-def tour(
-    workshop: Workshop, *, image: str, net: str, weights: str | None, labels: str | None, seed: int
-) -> Job[Tour]:
+def tour(workshop: Workshop, *, image: str, net: str, weights: str | None, labels: str | None, seed: int) -> Job[Tour]:
     """Make all sections for one photograph.
 
     Raises:
@@ -54,7 +52,11 @@ def _page(stage: Stage, photo: torch.Tensor, made: list[Section]) -> Page:
     seen = network.predict(photo, 1)[0]
     name = Path(stage.image).name
     height, width = photo.shape[-2:]
-    shown = photo if max(height, width) <= 1200 else images.resize(photo, round(1200 * min(height, width) / max(height, width)))
+    shown = (
+        photo
+        if max(height, width) <= 1200
+        else images.resize(photo, round(1200 * min(height, width) / max(height, width)))
+    )
     hero = figure(Picture("photo", shown[0].cpu(), f"The photograph {name}"))
     parameters = sum(p.numel() for p in network.module.parameters())
     return Page(
@@ -74,6 +76,9 @@ def _page(stage: Stage, photo: torch.Tensor, made: list[Section]) -> Page:
         footer=(
             ("Seed", str(stage.seed)),
             ("Device", f"{stage.workshop.device}, {torch.get_num_threads()} threads"),
-            *((library.capitalize() if library != "timm" else library, version) for library, version in versions().items()),
+            *(
+                (library.capitalize() if library != "timm" else library, version)
+                for library, version in versions().items()
+            ),
         ),
     )

@@ -6,4 +6,13 @@ from phosphene.synthesize.ascent import Ascent, ascend
 from phosphene.synthesize.canvas import FourierCanvas, PixelCanvas
 from phosphene.synthesize.visualize import CanvasName, Settings, Visualization, visualize
 
-__all__ = ["Ascent", "CanvasName", "FourierCanvas", "PixelCanvas", "Settings", "Visualization", "ascend", "visualize"]
+__all__ = [
+    "Ascent",
+    "CanvasName",
+    "FourierCanvas",
+    "PixelCanvas",
+    "Settings",
+    "Visualization",
+    "ascend",
+    "visualize",
+]

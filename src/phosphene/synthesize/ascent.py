@@ -64,7 +64,9 @@ def ascend(
     for step in range(1, steps + 1):
         value, gradient = _gradient(canvas, objective, penalties, transform, generator)
         if not (torch.isfinite(value).all() and torch.isfinite(gradient).all()):
-            raise PhospheneError(f"the objective became {value.tolist()} at step {step}: use a smaller rate than {rate}")
+            raise PhospheneError(
+                f"the objective became {value.tolist()} at step {step}: use a smaller rate than {rate}"
+            )
         canvas.parameter.grad = -gradient  # Adam descends
         optimiser.step()
         if isinstance(canvas, PixelCanvas):

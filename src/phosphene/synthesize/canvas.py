@@ -65,7 +65,13 @@ class FourierCanvas:
     """
 
     def __init__(
-        self, network: Network, count: int, size: tuple[int, int], *, generator: torch.Generator, spread: float = 0.01
+        self,
+        network: Network,
+        count: int,
+        size: tuple[int, int],
+        *,
+        generator: torch.Generator,
+        spread: float = 0.01,
     ) -> None:
         self.size = size
         self.mean, self.std = _colour_statistics(network)

@@ -35,6 +35,6 @@ class _RedirectedReLU(torch.autograd.Function):
         return torch.where(silent.view(-1, *[1] * (x.ndim - 1)), upward, plain), None
 
 
-def RedirectRule() -> ReLURule:  # noqa: N802 - reads as the mode that it makes
+def RedirectRule() -> ReLURule:
     """ReLUs in its scope pass an objective's gradient on even where all of them are off."""
     return ReLURule(_RedirectedReLU.apply)  # type: ignore[arg-type]

@@ -34,9 +34,7 @@ def affine(degrees: float, scale: tuple[float, float]) -> Transform:
         cos, sin = math.cos(angle) / factor, math.sin(angle) / factor
         height, width = images.shape[-2:]
         theta = torch.tensor([[cos, -sin * height / width, 0.0], [sin * width / height, cos, 0.0]])
-        grid = F.affine_grid(
-            theta.to(images).expand(len(images), 2, 3), list(images.shape), align_corners=False
-        )
+        grid = F.affine_grid(theta.to(images).expand(len(images), 2, 3), list(images.shape), align_corners=False)
         return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
     return transform

@@ -164,10 +164,10 @@ def _canvas(
     return FourierCanvas(network, count, size, generator=generator)
 
 
-def _objective(network: Network, targets: list[int | str] | list[Unit]) -> Objective:
+def _objective(network: Network, targets: Sequence[int | str | Unit]) -> Objective:
     if isinstance(targets[0], Unit):
-        return unit_activations(network, cast("list[Unit]", targets))
-    return class_scores(network, network.classes(cast("list[int | str]", targets)))
+        return unit_activations(network, cast("Sequence[Unit]", targets))
+    return class_scores(network, network.classes(cast("Sequence[int | str]", targets)))
 
 
 def _periodic(settings: Settings) -> list[priors.Periodic]:

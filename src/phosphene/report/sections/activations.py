@@ -26,7 +26,8 @@ def make(stage: Stage) -> Job[Section | None]:
         slide="Understanding intermediate neurons?",
         formula=(r"A^l = \sigma\left(W^l * A^{l-1} + b^l\right), \quad A^0 = I",),
         figures=tuple(
-            figure(picture, caption=f"`{row['layer']}`") for picture, row in zip(outcome.pictures[1:], layers, strict=True)
+            figure(picture, caption=f"`{row['layer']}`")
+            for picture, row in zip(outcome.pictures[1:], layers, strict=True)
         ),
         tables=(Table(("layer", "channels", "map", "silent"), rows),),
         words=(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from phosphene.jobs.command import command_line
-from phosphene.models import Labels
 from phosphene.progress import Job
 from phosphene.report.page import Section
 from phosphene.report.stage import Stage, figure
@@ -17,24 +16,24 @@ SLIDE = ("hartebeest", "station wagon", "billiard table", "black swan")
 def make(stage: Stage) -> Job[Section | None]:
     """The predicted class (where the generating network has it) and the slide's four, on both canvases."""
     generator = stage.workshop.network(NET)
-    classes = [generator.labels[index] for index in generator.classes(SLIDE)]
+    classes = list(SLIDE)
     if stage.network.classifies and stage.network.labels == generator.labels:
         photo = stage.network.preprocess(stage.workshop.image(stage.image))
         predicted = stage.network.predict(photo, 1)[0].names[0]
-        classes = list(dict.fromkeys([predicted, *classes]))
+        if generator.labels.resolve(predicted) not in generator.classes(SLIDE):
+            classes = [predicted, *classes]
     parameters = {**stage.source(NET), "classes": classes, "seed": stage.seed}
     fourier = yield from stage.run("visualize", parameters)
     slide = parameters | {"canvas": "pixel"}
     pixel = yield from stage.run("visualize", slide, part="pixel")
-    names = [Labels.imagenet().name(row["index"]) for row in fourier.facts["targets"]]
     hits = sum(row["top1"] for row in fourier.facts["targets"])
     figures = [
         figure(picture, caption=f"{name}, p = {row['probability']:.0%}")
-        for picture, name, row in zip(fourier.pictures[1:], names, fourier.facts["targets"], strict=True)
+        for picture, name, row in zip(fourier.pictures[1:], classes, fourier.facts["targets"], strict=True)
     ]
     figures += [
         figure(picture, caption=f"{name}, the slide's way")
-        for picture, name in zip(pixel.pictures[1:], names, strict=True)
+        for picture, name in zip(pixel.pictures[1:], classes, strict=True)
     ]
     return Section(
         key="class-images",
@@ -49,7 +48,7 @@ def make(stage: Stage) -> Job[Section | None]:
             "Below, the slide's own way: pixels, with a blur now and then, and pixels of small value or small"
             " contribution set to zero. Above, the same objective, but the image is a spectrum with decorrelated colours,"
             " so that large shapes move as easily as fine grain.",
-            f"The network that made them recognises {hits} of the {len(names)} upper pictures as their class. That an"
+            f"The network that made them recognises {hits} of the {len(classes)} upper pictures as their class. That an"
             " image can be far from any photograph and still be *certain* is worth remembering for the next section.",
         ),
         command=command_line("visualize", parameters),

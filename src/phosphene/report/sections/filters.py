@@ -15,7 +15,7 @@ TITLE = "First layers are easy to see"
 
 def make(stage: Stage) -> Job[Section | None]:
     """The first layers of the tour's network, of the bundled ones, and of VGG-16 where its weights are here."""
-    nets = list(dict.fromkeys([stage.net, *BUNDLED, *(["vgg16"] if _has_vgg16() else [])]))
+    nets = [stage.net, *(net for net in _others() if net != stage.net)]
     figures, shapes = [], []
     for net in nets:
         try:
@@ -47,8 +47,15 @@ def make(stage: Stage) -> Job[Section | None]:
     )
 
 
+def _others() -> list[str]:
+    return [*BUNDLED, "vgg16"] if _has_vgg16() else list(BUNDLED)
+
+
 def _has_vgg16() -> bool:
-    return cache.find(["vgg16_features.safetensors", "vgg16.safetensors", "vgg16_features-amdegroot-88682ab5.pth"]) is not None
+    return (
+        cache.find(["vgg16_features.safetensors", "vgg16.safetensors", "vgg16_features-amdegroot-88682ab5.pth"])
+        is not None
+    )
 
 
 def _safe(net: str) -> str:

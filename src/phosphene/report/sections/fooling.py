@@ -49,7 +49,9 @@ def make(stage: Stage) -> Job[Section | None]:
         key="fooling",
         title=TITLE,
         slide="Adversarial Examples: Fooling Images",
-        formula=(r"\mathbf{x}' = \mathbf{x} + \delta,\quad \|\delta\|\ \text{small},\quad \arg\max_c f_c(\mathbf{x}') = t",),
+        formula=(
+            r"\mathbf{x}' = \mathbf{x} + \delta,\quad \|\delta\|\ \text{small},\quad \arg\max_c f_c(\mathbf{x}') = t",
+        ),
         figures=tuple(
             figure(picture, caption=caption, lossless=True)
             for picture, caption in zip(outcome.pictures[1:], captions, strict=True)

@@ -21,7 +21,9 @@ def make(stage: Stage) -> Job[Section | None]:
     network = stage.network
     seen = network.preprocess(stage.workshop.image(stage.image))[0].cpu()
     height, width = network.input_size
-    picture = Picture("seen", images.quantize(seen), f"The photograph as the network sees it, {width} by {height} pixels")
+    picture = Picture(
+        "seen", images.quantize(seen), f"The photograph as the network sees it, {width} by {height} pixels"
+    )
     first, second = found[0], found[1]
     sure = "is quite sure" if first["probability"] > 0.8 else "hesitates" if first["probability"] < 0.5 else "leans"
     return Section(
@@ -33,8 +35,9 @@ def make(stage: Stage) -> Job[Section | None]:
         bars=tuple(Bar(row["name"], row["probability"], row is first) for row in found),
         words=(
             f"A convolutional network turns the {width} × {height} × 3 numbers of the picture into one score $S_c$ for"
-            f" each of its {len(network.labels):,} classes. The softmax turns scores into probabilities."
-            .replace("$S_c$", "*S*"),
+            f" each of its {len(network.labels):,} classes. The softmax turns scores into probabilities.".replace(
+                "$S_c$", "*S*"
+            ),
             f"Here it {sure}: *{first['name']}* at {first['probability']:.0%}, before *{second['name']}* at"
             f" {second['probability']:.0%}. But what are the intermediate features looking for? And which pixels decided?"
             " A network is a function of its weights and of the image, and nearly everything below is its gradient with"
