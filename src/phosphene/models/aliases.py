@@ -16,7 +16,7 @@ _KINDS: tuple[tuple[type[nn.Module], str], ...] = (
 def textbook_names(module: nn.Module) -> dict[str, str]:
     """Textbook name -> name in `named_modules()`; empty for architectures that have no such tradition."""
     features = getattr(module, "features", None)
-    architecture = type(module).__name__
+    architecture = getattr(module, "architecture", type(module).__name__)
     if not isinstance(features, nn.Sequential):
         return {}
     if architecture.startswith("SqueezeNet"):

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from phosphene.errors import LayerError, NetworkError, PhospheneError, did_you_mean
 from phosphene.models.aliases import textbook_names
 from phosphene.models.labels import Labels
-from phosphene.models.prepare import Prepared, borrowed, first_tensor, prepare, stamp
+from phosphene.models.prepare import CopyError, Prepared, Stamp, borrowed, first_tensor, prepare
 from phosphene.models.preprocess import Preprocess
 from phosphene.models.taps import Recording, Tap, read
-from phosphene.models.trace import Trace, trace
+from phosphene.models.trace import Call, Trace, trace
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -85,7 +85,7 @@ class Network(nn.Module):
         self.mean: Tensor
         self.std: Tensor
         self._labels = labels
-        self._engines: dict[bool, tuple[Any, Prepared, Trace]] = {}
+        self._engines: dict[bool, tuple[Stamp, Prepared, Trace]] = {}
         self._cloned: dict[bool, set[Tap]] = {True: set(), False: set()}
         self._borrow = False
 
@@ -175,6 +175,7 @@ class Network(nn.Module):
     def predict(self, images: Tensor, top: int = 5) -> list[Prediction]:
         """The `top` classes of each image `[N, 3, H, W]` (any size: preprocessed here), by softmax of the logits."""
         self.need_classifier("predict")
+        self._engine()
         top = min(top, len(self.labels))
         with torch.no_grad():
             parts = [self.logits(part).softmax(1) for part in self.split(self.preprocess(images.to(self.mean)))]
@@ -187,7 +188,7 @@ class Network(nn.Module):
     def record(self, images: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
         """The outputs of `layers` for images `[N, 3, H, W]` in [0, 1], without gradients, in memory-sized batches.
 
-        The pass stops after the deepest layer. `name#k` asks for the k-th call of a module that runs several times;
+        The pass stops as soon as all of them have run. `name#k` asks for the k-th call of a module that runs several times;
         plain `name` is its last call.
 
         Raises:
@@ -237,25 +238,32 @@ class Network(nn.Module):
     def layers(self) -> list[Layer]:
         """The layers that run, in order of execution, with their textbook names where they have any."""
         _, known = self._engine()
+        last = [call for call in known.calls if call.index == known.count(call.name)]
         names = {name: alias for alias, name in self._textbook().items()}
-        return [
-            Layer(
-                name=call.name,
-                kind=type(self.module.get_submodule(call.name)).__name__,  # folding changes the copy's
-                shape=call.shape[1:],
-                calls=known.count(call.name),
-                parameters=sum(p.numel() for p in self.module.get_submodule(call.name).parameters()),
-                leaf=call.leaf,
-                alias=names.get(call.name),
-            )
-            for call in known.calls
-            if call.index == known.count(call.name)
-        ]
+        return [self._layer(call, known, names) for call in last]
 
     def layer(self, name: str) -> Layer:
-        """The layer called `name` (or a textbook name). Raises LayerError with the nearest names."""
+        """The layer called `name` (or a textbook name); for `name#k` its shape is that of the k-th call.
+
+        Raises:
+            LayerError: no such layer; the message names the nearest.
+        """
         tap = self.tap(name)
-        return next(layer for layer in self.layers() if layer.name == tap.name)
+        _, known = self._engine()
+        call = known.calls[known.position(tap.name, tap.index)]
+        return self._layer(call, known, {name: alias for alias, name in self._textbook().items()})
+
+    def _layer(self, call: Call, known: Trace, aliases: dict[str, str]) -> Layer:
+        module = self.module.get_submodule(call.name)
+        return Layer(
+            name=call.name,
+            kind=type(module).__name__,  # folding changes the copy's
+            shape=call.shape[1:],
+            calls=known.count(call.name),
+            parameters=sum(p.numel() for p in module.parameters()),
+            leaf=call.leaf,
+            alias=aliases.get(call.name),
+        )
 
     def tap(self, name: str) -> Tap:
         """Resolve `name`, `name#k` or a textbook name.
@@ -286,7 +294,8 @@ class Network(nn.Module):
         maps = [call for call in known.calls if len(call.shape) == 4 and min(call.shape[2:]) > 1]
         if not maps:
             raise LayerError(f"{self.name} has no layer with a spatial map")
-        return str(Tap(maps[-1].name, maps[-1].index)) if maps[-1].index > 1 else maps[-1].name
+        last = maps[-1]
+        return last.name if last.index == known.count(last.name) else f"{last.name}#{last.index}"
 
     def _textbook(self) -> dict[str, str]:
         return textbook_names(self.module)
@@ -310,31 +319,43 @@ class Network(nn.Module):
 
     def _engine(self, folded: bool = True) -> tuple[Prepared, Trace]:
         """The prepared copy (made anew when the weights have changed) and its dry run."""
-        now = stamp(self.module)
         known = self._engines.get(folded)
-        if known is None or known[0] != now:
-            example = self._example()
-            try:
-                ready = prepare(self.module, example, fold=folded)
-            except (RuntimeError, TypeError) as problem:
-                if "deepcopy" not in str(problem) and "pickle" not in str(problem):
-                    raise NetworkError(f"{self.name} can't run on its own input size: {_line(problem)}") from problem
-                self._borrow = True
-                ready = Prepared(self.module)
-            with borrowed(ready.module):
-                known = (now, ready, trace(ready.module, example))
-            self._engines[folded] = known
+        if known is None or not known[0].holds(self.module):
+            with _normal_tensors():
+                known = self._engines[folded] = self._made(folded)
             self._cloned[folded] = set()
         return known[1], known[2]
 
+    def _made(self, folded: bool) -> tuple[Stamp, Prepared, Trace]:
+        self._follow()
+        now = Stamp(self.module)
+        example = self._example()
+        try:
+            try:
+                ready = prepare(self.module, example, fold=folded)
+            except CopyError:
+                self._borrow = True
+                ready = Prepared(self.module)
+            with borrowed(ready.module):
+                return now, ready, trace(ready.module, example)
+        except PhospheneError:
+            raise
+        except Exception as problem:  # the user's own code may raise anything
+            raise NetworkError(f"{self.name} can't run on its own input size: {_line(problem)}") from problem
+
+    def _follow(self) -> None:
+        """Be where the module is, if it was moved or cast without its Network."""
+        weight = next((p for p in self.module.parameters() if p.is_floating_point()), self.mean)
+        self.mean, self.std = self.mean.to(weight), self.std.to(weight)
+
     def _run(self, images: Tensor, taps: list[Tap], *, to_end: bool = False, cut: bool = False) -> Recording:
-        ready, known = self._engine()
-        folded = not any(tap.name in ready.folded for tap in taps)
+        ready, _ = self._engine()
+        folded = not any(ready.changed(tap.name) for tap in taps)
         if not folded:  # a folded convolution gives its batch norm's output; who asks for it means its own
-            ready, known = self._engine(folded=False)
-        x = self.normalise(images.to(self.mean)).contiguous(memory_format=torch.channels_last)
-        with self._quiet(ready.module) as module:
-            return read(module, x, taps, known, to_end=to_end, cut=cut, cloned=self._cloned[folded])
+            ready, _ = self._engine(folded=False)
+        with _normal_tensors(), self._quiet(ready.module) as module:
+            x = self.normalise(images.to(self.mean)).contiguous(memory_format=torch.channels_last)
+            return read(module, x, taps, to_end=to_end, cut=cut, cloned=self._cloned[folded])
 
     @contextmanager
     def _quiet(self, module: nn.Module) -> Iterator[nn.Module]:
@@ -348,10 +369,23 @@ class Network(nn.Module):
         self._engines.clear()
         return super()._apply(fn, recurse)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_engines": {}, "_cloned": {True: set(), False: set()}}
+
 
 MEMORY_BUDGET = 1.0e9  # bytes of activations that one piece of a batch may need
 GRADIENT_FACTOR = 2.5  # a backward pass keeps the activations and makes gradients of about their size
 
 
+@contextmanager
+def _normal_tensors() -> Iterator[None]:
+    """Inside `torch.inference_mode` just no gradients: its tensors could not be tapped, nor kept for later gradients."""
+    if not torch.is_inference_mode_enabled():
+        yield
+        return
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
 def _line(problem: Exception) -> str:
-    return " ".join(str(problem).split())[:200]
+    return " ".join(str(problem).split())[:200] or type(problem).__name__

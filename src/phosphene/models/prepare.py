@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +29,20 @@ class Prepared:
 
     module: nn.Module
     folded: dict[str, str] = field(default_factory=dict)
+
+    def changed(self, name: str) -> bool:
+        """Whether the module `name` gives something else than in the user's network.
+
+        That is so for a folded convolution, and for a container of it that doesn't hold the batch norm, too.
+        """
+        inside = f"{name}."
+        return name in self.folded or any(
+            conv.startswith(inside) and not norm.startswith(inside) for conv, norm in self.folded.items()
+        )
+
+
+class CopyError(Exception):
+    """A module that `copy.deepcopy` can't copy."""
 
 
 class FoldedNormAct(nn.Module):
@@ -49,6 +63,9 @@ def prepare(module: nn.Module, example: Tensor, *, fold: bool = True) -> Prepare
 
     Folding is kept only if it is proved harmless: the outputs for `example` differ by at most 1e-4 of their largest
     value. Modules whose forward looks into its batch norms, or that use a convolution's output twice, stay unfolded.
+
+    Raises:
+        CopyError: the module can't be copied.
     """
     plain = _frozen_copy(module)
     if not fold:
@@ -75,7 +92,12 @@ def first_tensor(output: Any) -> Tensor | None:
 
 
 def _frozen_copy(module: nn.Module) -> nn.Module:
-    twin = copy.deepcopy(module).eval()
+    try:
+        twin = copy.deepcopy(module)
+    except Exception as problem:  # locks, handles, weights that are no leaves of the graph: each raises its own
+        raise CopyError(str(problem)) from problem
+    for child in twin.modules():
+        child.training = False
     for parameter in twin.parameters():
         parameter.requires_grad_(False)
         parameter.grad = None
@@ -87,20 +109,21 @@ def _frozen_copy(module: nn.Module) -> nn.Module:
 
 def _conv_bn_pairs(module: nn.Module, example: Tensor) -> dict[str, str]:
     """Names of the convolutions whose output object is exactly what a batch norm reads, each of them called once."""
-    made_by: dict[int, str] = {}
+    made_by: dict[int, tuple[str, int]] = {}
     alive: list[Tensor] = []  # keeps ids from being used again
     pairs: dict[str, str] = {}
     calls: dict[str, int] = {}
 
     def after_conv(name: str, output: Any) -> None:
         calls[name] = calls.get(name, 0) + 1
-        made_by[id(output)] = name
+        made_by[id(output)] = name, output._version
         alive.append(output)
 
     def before_norm(name: str, x: Tensor) -> None:
         calls[name] = calls.get(name, 0) + 1
-        if id(x) in made_by:
-            pairs[made_by[id(x)]] = name
+        conv, version = made_by.get(id(x), ("", 0))
+        if conv and version == x._version:  # nothing has worked on it in place
+            pairs[conv] = name
 
     handles = []
     for name, child in module.named_modules():
@@ -152,10 +175,59 @@ def _agree(one: nn.Module, other: nn.Module, example: Tensor) -> bool:
     return bool((a - b).abs().max() <= TOLERANCE * a.abs().max().clamp(min=1e-3))
 
 
-def stamp(module: nn.Module) -> tuple[tuple[int, int], ...]:
-    """Changes whenever a parameter or buffer of `module` is replaced, moved or written to."""
-    tensors = itertools.chain(module.parameters(), module.buffers())
-    return tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
+class Stamp:
+    """Tells whether a module is still what it was: its parts, and its tensors' places, versions and values.
+
+    Of the values a few of each tensor are compared, for writes through `.data`, which no version counts.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._parts = tuple(module.modules())
+        self._tensors = _tensors(module)
+        self._probes = [probes for group in _by_kind(self._tensors) if (probes := _probes(group))]
+        self._places = _places(self._tensors)
+        self._values = [_bits(probes) for probes in self._probes]
+
+    def holds(self, module: nn.Module) -> bool:
+        """Whether nothing has been replaced, moved or written to."""
+        return (
+            _places(_tensors(module)) == self._places
+            and all(one is other for one, other in itertools.zip_longest(module.modules(), self._parts))
+            and all(torch.equal(_bits(probes), bits) for probes, bits in zip(self._probes, self._values))
+        )
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]
+
+
+def _places(tensors: Iterable[Tensor]) -> list[tuple[int, int]]:
+    return [(tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
+
+
+def _by_kind(tensors: Iterable[Tensor]) -> Iterable[list[Tensor]]:
+    """Those with values to look at, by type and place."""
+    groups: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+    for tensor in tensors:
+        if tensor.numel() and not tensor.is_meta and not tensor.is_quantized:
+            groups.setdefault((tensor.dtype, tensor.device), []).append(tensor)
+    return groups.values()
+
+
+def _probes(tensors: list[Tensor]) -> list[Tensor]:
+    """Views of up to four values of each tensor, the first among them."""
+    views = []
+    for tensor in tensors:
+        count = min(4, tensor.numel())
+        step = (tensor.numel() - 1) // max(1, count - 1)
+        last = tensor.storage_offset() + (count - 1) * step
+        if (last + 1) * tensor.element_size() <= tensor.untyped_storage().nbytes():
+            views.append(tensor.detach().as_strided((count,), (step,)))
+    return views
+
+
+def _bits(probes: list[Tensor]) -> Tensor:
+    return torch.cat(probes).view(torch.uint8)  # bits, so that a NaN equals itself
 
 
 @contextmanager

@@ -1,12 +1,14 @@
 """Taps: read what a network computes at named layers, and run no more of it than that needs.
 
-A tap is a forward hook that lives inside a context manager. When the deepest layer asked for has run, the forward pass
-is stopped. Where a gradient with respect to an inner layer is wanted, the pass is *cut* there: everything before runs
+A tap is a forward hook that lives inside a context manager. When all layers asked for have run, the forward pass is
+stopped. Where a gradient with respect to an inner layer is wanted, the pass is *cut* there: everything before runs
 without a graph, and the layer's output becomes the leaf that the gradient is taken for.
 """
 
 from __future__ import annotations
 
+import copy
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -17,7 +19,6 @@ from torch import Tensor, nn
 
 from phosphene.errors import LayerError
 from phosphene.models.prepare import first_tensor
-from phosphene.models.trace import Trace
 
 
 class Stop(BaseException):
@@ -47,7 +48,6 @@ def read(
     module: nn.Module,
     x: Tensor,
     taps: Sequence[Tap],
-    trace: Trace,
     *,
     to_end: bool = False,
     cut: bool = False,
@@ -59,8 +59,7 @@ def read(
         module: the prepared network.
         x: its input.
         taps: what to record; none with `to_end` is a plain forward pass.
-        trace: the module's dry run, which says what comes last.
-        to_end: go on to the network's output instead of stopping after the deepest tap.
+        to_end: go on to the network's output instead of stopping after the last tap.
         cut: make each tap's output a leaf that requires a gradient; what lies before is run without a graph.
         cloned: taps whose output something later overwrites in place: they are copied. Kept up to date here, so
             hand in the same set each time.
@@ -69,7 +68,7 @@ def read(
         LayerError: a tapped layer did not run.
     """
     cloned = set() if cloned is None else cloned
-    seen = _Seen(taps, trace, to_end=to_end, cut=cut, cloned=cloned)
+    seen = _Seen(taps, to_end=to_end, cut=cut, cloned=cloned)
     output = None
     with _hooked(module, seen), suppress(Stop):
         output = first_tensor(module(x))
@@ -80,27 +79,26 @@ def read(
     if overwritten:
         # Seen once per network: something after the tap works in place. Copy from now on, and run again.
         cloned |= overwritten
-        return read(module, x, taps, trace, to_end=to_end, cut=cut, cloned=cloned)
+        return read(module, x, taps, to_end=to_end, cut=cut, cloned=cloned)
     return Recording(seen.outputs, output)
 
 
 class _Seen:
     """What one forward pass has shown so far."""
 
-    def __init__(self, taps: Sequence[Tap], trace: Trace, *, to_end: bool, cut: bool, cloned: set[Tap]) -> None:
+    def __init__(self, taps: Sequence[Tap], *, to_end: bool, cut: bool, cloned: set[Tap]) -> None:
         self.wanted = set(taps)
-        self.deepest = None
-        if taps and not to_end:
-            self.deepest = max(taps, key=lambda tap: trace.position(tap.name, tap.index))
+        self.stops = bool(taps) and not to_end
         self.cut = cut
         self.cloned = cloned
         self.calls: dict[str, int] = {}
         self.outputs: dict[Tap, Tensor] = {}
         self.versions: dict[Tap, int] = {}
+        self.thread = threading.get_ident()
 
     def see(self, name: str, output: Any) -> Any:
         tensor = first_tensor(output)
-        if tensor is None:
+        if tensor is None or threading.get_ident() != self.thread:  # another reader's pass through the same copy
             return None
         self.calls[name] = self.calls.get(name, 0) + 1
         tap = Tap(name, self.calls[name])
@@ -114,7 +112,7 @@ class _Seen:
             tensor = tensor.clone()
         self.outputs[tap] = tensor
         self.versions[tap] = tensor._version
-        if tap == self.deepest:
+        if self.stops and len(self.outputs) == len(self.wanted):
             raise Stop
         return replacement
 
@@ -136,7 +134,9 @@ def _replace_first(output: Any, tensor: Tensor) -> Any:
         return tensor
     if isinstance(output, dict):
         key = next(k for k, v in output.items() if first_tensor(v) is not None)
-        return {**output, key: _replace_first(output[key], tensor)}
+        twin = copy.copy(output)  # of the same class: its makers may read it by attribute
+        twin[key] = _replace_first(output[key], tensor)
+        return twin
     items = list(output)
     place = next(i for i, item in enumerate(items) if first_tensor(item) is not None)
     items[place] = _replace_first(items[place], tensor)

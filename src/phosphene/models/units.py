@@ -25,6 +25,8 @@ class Unit:
     def check(self, network: Network) -> Unit:
         """Itself, if `network` has such a unit at its input size. Raises LayerError that states the range."""
         layer = network.layer(self.layer)
+        if not layer.shape:
+            raise LayerError(f"layer '{self.layer}' gives one number per image: it has no channels")
         channels, *sides = layer.shape
         if not 0 <= self.channel < channels:
             raise LayerError(f"layer '{self.layer}' has units 0 to {channels - 1}: there is no unit {self.channel}")
@@ -46,7 +48,13 @@ class Unit:
         if channel.ndim == 1:
             return channel
         if self.position is not None:
-            return channel[:, self.position[0], self.position[1]]
+            row, column = self.position
+            if row >= channel.shape[1] or column >= channel.shape[2]:
+                raise LayerError(
+                    f"layer '{self.layer}' is a map of {channel.shape[1]}x{channel.shape[2]} for these images: "
+                    f"there is no position {self.position}"
+                )
+            return channel[:, row, column]
         return channel.flatten(1).max(1).values
 
 

