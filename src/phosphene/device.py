@@ -18,7 +18,7 @@ def pick(device: str | torch.device = "auto") -> torch.device:
     if isinstance(device, torch.device):
         return device
     kind = device.split(":")[0]
-    if kind not in CHOICES:
+    if kind not in CHOICES or (kind == "auto" and device != kind):
         raise PhospheneError(f"unknown device '{device}': choose one of {', '.join(CHOICES)}")
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if kind == "auto":
@@ -26,4 +26,12 @@ def pick(device: str | torch.device = "auto") -> torch.device:
     if not available[kind]:
         usable = [name for name, there in available.items() if there]
         raise PhospheneError(f"this machine has no '{kind}' device for PyTorch: choose {' or '.join(usable)}")
-    return torch.device(device)
+    try:
+        found = torch.device(device)
+    except RuntimeError as problem:
+        raise PhospheneError(f"'{device}' is no device: write {kind} or {kind}:NUMBER") from problem
+    if kind == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise PhospheneError(
+            f"this machine has {torch.cuda.device_count()} CUDA device(s), numbered from 0: no '{device}'"
+        )
+    return found

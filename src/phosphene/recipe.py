@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -50,21 +51,33 @@ class Recipe:
     def from_json(cls, text: str, source: str = "the recipe") -> Recipe:
         """Read it back. Raises PhospheneError if it is none."""
         try:
-            return cls(**json.loads(text))
-        except (ValueError, TypeError) as problem:
+            found = cls(**json.loads(text))
+            found._check()
+        except (ValueError, TypeError, RecursionError) as problem:
             raise PhospheneError(f"{source} holds no recipe that this version can read: {problem}") from problem
+        return found
+
+    def _check(self) -> None:
+        """Raise a TypeError if a field holds something else than it should: a recipe comes out of a file."""
+        for name, kind in (("verb", str), ("picture", str), ("device", str), ("threads", int), ("parameters", dict)):
+            if not isinstance(getattr(self, name), kind):
+                raise TypeError(f"its '{name}' is a {type(getattr(self, name)).__name__}")
+        if self.threads < 1:
+            raise TypeError(f"its 'threads' are {self.threads}")
+        for name in ("inputs", "networks", "versions"):
+            found = getattr(self, name)
+            if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+                raise TypeError(f"its '{name}' are not texts by name")
 
 
 def versions() -> dict[str, str]:
     """Versions of Phosphene, Python and the libraries that touch the pixels."""
-    found = {"python": platform.python_version()}
-    for library in ("phosphene", *_LIBRARIES):
-        try:
-            found[library] = version(library)
-        except PackageNotFoundError:  # run from a source tree
-            from phosphene import __version__
+    from phosphene import __version__
 
-            found[library] = __version__
+    found = {"python": platform.python_version(), "phosphene": __version__}
+    for library in _LIBRARIES:
+        with suppress(PackageNotFoundError):  # built without its metadata
+            found[library] = version(library)
     return found
 
 
@@ -97,9 +110,16 @@ def read(picture: str | Path) -> Recipe:
     except ImageError:
         if path.suffix != ".json" or not path.is_file():
             raise
-        return Recipe.from_json(path.read_text(encoding="utf-8"), str(path))
+        return Recipe.from_json(_text(path), f"'{path}'")
     if note is None and beside(path).is_file():
-        note = beside(path).read_text(encoding="utf-8")
+        note = _text(beside(path))
     if note is None:
         raise PhospheneError(f"'{path}' carries no recipe, and there is no {beside(path).name} beside it")
     return Recipe.from_json(note, f"'{path}'")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as problem:
+        raise PhospheneError(f"'{path}' is not a text, so it holds no recipe") from problem

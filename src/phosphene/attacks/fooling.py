@@ -74,26 +74,28 @@ def fool(
 
     Raises:
         LabelError: no such class, or one target too many or too few.
-        PhospheneError: a confidence outside (0, 1), or a step that is not positive.
+        PhospheneError: a confidence outside (0, 1), or a step or a number of steps that is not positive.
     """
     chosen = torch.tensor(network.classes(targets), device=network.device)
     if len(chosen) != len(images):
         raise LabelError(f"{len(chosen)} targets for {len(images)} images: give one for each")
     if not 0 < confidence < 1:
         raise PhospheneError(f"a confidence lies between 0 and 1, got {confidence}")
+    if steps < 1:
+        raise PhospheneError(f"steps start at 1, got {steps}")
     if step <= 0:
         raise PhospheneError(f"a step has a positive length, got {step}")
     wanted = math.log(confidence / (1 - confidence))
 
     def move(current: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
-        odds, gradient = _log_odds(network, pictures.quantize(current), chosen[which])
+        odds, gradient = _log_odds(network, _as_saved(current, start[which], ball), chosen[which])
         length = gradient.flatten(1).norm(dim=1).clamp(min=1e-12)
         needed = ((wanted - odds) / length * OVERSHOOT).clamp(SHORTEST, step)
         return gradient * (needed / length).view(-1, 1, 1, 1), odds >= wanted
 
     start = pictures.quantize(images.to(network.mean))
     moved = yield from move_until_done(start, move, steps=steps, ball=ball)
-    result = pictures.quantize(moved.images)
+    result = _as_saved(moved.images, start, ball)
     change = (result - start).flatten(1)
     with torch.no_grad():
         probabilities = torch.cat([network.logits(part).softmax(1) for part in network.split(result)])
@@ -110,6 +112,16 @@ def fool(
 
 OVERSHOOT = 1.05
 SHORTEST = 0.02  # shorter steps would be lost in the rounding to 8 bits
+
+
+def _as_saved(images: Tensor, start: Tensor, ball: Ball | None) -> Tensor:
+    """The images as 8-bit files hold them; where rounding would leave the ball, rounded towards `start`."""
+    rounded = pictures.quantize(images)
+    if ball is None:
+        return rounded
+    levels = (images - start) * 255
+    towards = pictures.quantize(start + (levels + 1e-4 * levels.sign()).trunc() / 255)
+    return torch.where(ball.holds(rounded, start).view(-1, 1, 1, 1), rounded, towards)
 
 
 def _log_odds(network: Network, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from phosphene.errors import PhospheneError
 from phosphene.progress import Job, Step
 
 Norm: TypeAlias = Literal["linf", "l2"]
@@ -28,6 +29,12 @@ class Ball:
     norm: Norm
     eps: float
 
+    def __post_init__(self) -> None:
+        if self.norm not in ("linf", "l2"):
+            raise PhospheneError(f"unknown norm '{self.norm}': choose linf or l2")
+        if not self.eps >= 0:
+            raise PhospheneError(f"a ball has a radius of 0 or more, got {self.eps}")
+
     def project(self, images: Tensor, start: Tensor) -> Tensor:
         """The nearest point of the ball (then of [0, 1]) for each image."""
         change = images - start
@@ -37,6 +44,12 @@ class Ball:
             length = change.flatten(1).norm(dim=1).clamp(min=1e-12)
             change = change * (self.eps / length).clamp(max=1).view(-1, 1, 1, 1)
         return (start + change).clamp(0, 1)
+
+    def holds(self, images: Tensor, start: Tensor) -> Tensor:
+        """`[N]`, whether each image lies in the ball around its start (up to float32's rounding)."""
+        change = (images - start).flatten(1)
+        size = change.abs().amax(1) if self.norm == "linf" else change.norm(dim=1)
+        return size <= self.eps + 1e-6
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 
@@ -16,6 +17,7 @@ app = App(
     help="See what convolutional networks see.",
     version=f"phosphene {__version__}",
     version_flags=["--version"],
+    suppress_keyboard_interrupt=False,
 )
 _START = Group("Begin here", sort_key=0)
 _LOOK = Group("Look into a network", sort_key=1)
@@ -41,9 +43,17 @@ app.register_install_completion_command(group=_KEEP)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line. Bad input is one line on stderr and exit code 2; Ctrl-C is exit code 130."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter still gets the rest
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        app(words, exit_on_error=False, print_error=False, result_action="return_value")
+        app(
+            words,
+            exit_on_error=False,
+            print_error=False,
+            result_action="return_value",
+        )
     except (PhospheneError, CycloptsError) as problem:
         _fail(str(problem))
     except KeyboardInterrupt:

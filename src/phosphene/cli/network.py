@@ -32,7 +32,7 @@ def models(*, said: Said | None = None) -> None:
 
 
 def models_get(
-    names: Annotated[list[str], Parameter(help="vgg16, any torchvision name, or timm:NAME.")],
+    names: Annotated[list[str], Parameter(negative="", help="vgg16, any torchvision name, or timm:NAME.")],
     *,
     force: Annotated[
         bool, Parameter(negative="", show_default=False, help="Fetch again what is already here.")
@@ -89,7 +89,7 @@ def layers(
 
 
 def predict(
-    image: Annotated[list[Path], Parameter(help="Pictures, or folders of them.")],
+    image: Annotated[list[Path], Parameter(negative="", help="Pictures, or folders of them.")],
     *,
     net: Net = "efficientnet_lite0",
     top: Annotated[int, Parameter(help="How many classes to show.")] = 5,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from phosphene.jobs.outcome import Outcome
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
+_NOT_WRITTEN = (".avif", ".bmp", ".eps", ".gif", ".heic", ".html", ".jfif", ".json", ".pdf", ".ppm", ".svg", ".txt")
 
 
 def make(
@@ -38,22 +41,24 @@ def make(
         lossless: refuse formats that would change the pixels.
     """
     target = output.out
-    is_file = target.suffix.lower() in SUFFIXES
+    single_file = is_file(target)
     if lossless and target.suffix.lower() in (".jpg", ".jpeg"):
         raise OutputError("a JPEG changes pixels by more than the fooling does: write .png, .webp or .tiff")
-    main = target if is_file else target / f"{_safe(stem)}-{verb}.png"
-    check_writable(main, output.overwrite)
+    main = target if single_file else target / f"{_safe(stem)}-{verb}.png"
+    _keep_input(main, parameters.get("image"))
 
     from phosphene.cli import terminal
     from phosphene.jobs import job
     from phosphene.jobs.workshop import Workshop
 
-    workshop = Workshop(source.device)
-    outcome: Outcome = terminal.run(job(verb, workshop, parameters), said)
-    chosen = [outcome.picture(single or outcome.pictures[0].name)] if is_file else list(outcome.pictures)
-    paths = [main if is_file or picture is outcome.pictures[0] else _part(main, picture.name) for picture in chosen]
-    recipes = [workshop.recipe(verb, parameters, picture.name).to_json() for picture in chosen]
-    written = write([(p, c.image, r) for p, c, r in zip(paths, chosen, recipes, strict=True)], output.overwrite)
+    with reserved([main], output.overwrite):
+        workshop = Workshop(source.device)
+        outcome: Outcome = terminal.run(job(verb, workshop, parameters), said)
+        first = outcome.pictures[0]
+        chosen = [outcome.picture(single or first.name)] if single_file else list(outcome.pictures)
+        paths = [main if single_file or picture is first else _part(main, picture.name) for picture in chosen]
+        recipes = [workshop.recipe(verb, parameters, picture.name).to_json() for picture in chosen]
+        written = write([(p, c.image, r) for p, c, r in zip(paths, chosen, recipes, strict=True)], output.overwrite)
     for path in written:
         terminal.say(f"wrote {path}", said)
     terminal.facts({"command": verb, "pictures": [str(path) for path in written], **outcome.facts}, said)
@@ -78,21 +83,76 @@ def write(pictures: list[tuple[Path, Any, str]], overwrite: bool) -> list[Path]:
     return [path for path, _, _ in pictures]
 
 
-def check_writable(path: Path, overwrite: bool) -> None:
-    """Make the folder of `path`. Raises OutputError if it can't be written there, or if the file exists and is to stay."""
-    import os
+def is_file(target: Path) -> bool:
+    """Whether `--out` names one file rather than a folder. Raises OutputError for a file that can't be written."""
+    suffix = target.suffix.lower()
+    if suffix in _NOT_WRITTEN and not target.is_dir():
+        raise OutputError(f"'{target}' can't be written as {suffix}: give a folder, or a .png, .jpg, .webp or .tiff")
+    return suffix in SUFFIXES
 
-    folder = path.parent
+
+@contextmanager
+def reserved(paths: Sequence[Path], overwrite: bool) -> Iterator[None]:
+    """Check that files can be written before the work begins, and make their folders; take these back if it fails.
+
+    Raises:
+        OutputError: one can't be written, or exists and is to stay.
+    """
+    made: list[Path] = []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        for path in paths:
+            _make_folder(path.parent, made)
+            check_writable(path, overwrite)
+        yield
+    except BaseException:
+        for folder in reversed(made):
+            with suppress(OSError):  # something lies in it
+                folder.rmdir()
+        raise
+
+
+def _make_folder(folder: Path, made: list[Path]) -> None:
+    try:
+        missing = [place for place in (folder, *folder.parents) if not place.exists()]
+        for place in reversed(missing):
+            place.mkdir()
+            made.append(place)
     except OSError as problem:
         raise OutputError(f"can't make the folder '{folder}': {problem.strerror or problem}") from problem
+
+
+def check_writable(path: Path, overwrite: bool) -> None:
+    """Raise OutputError if `path` can't be written, or if it exists and is to stay."""
+    import os
+
+    from phosphene.recipe import beside
+
+    folder = path.parent
+    if not folder.is_dir():
+        raise OutputError(f"can't write '{path}': '{folder}' is no folder")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"can't write into the folder '{folder}': choose another with --out")
     if path.is_dir():
         raise OutputError(f"'{path}' is a folder: a file name is needed there")
     if path.exists() and not overwrite:
         raise OutputError(f"'{path}' exists and is kept: give --overwrite to replace it, or another --out")
+    if beside(path).exists() and not _is_recipe(beside(path)):
+        raise OutputError(f"'{beside(path)}' exists and is no recipe, so it is kept: give another --out")
+
+
+def _is_recipe(path: Path) -> bool:
+    from phosphene.recipe import Recipe
+
+    try:
+        Recipe.from_json(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        return False
+    return True
+
+
+def _keep_input(main: Path, image: object) -> None:
+    if isinstance(image, str) and main.exists() and Path(image).exists() and main.samefile(image):
+        raise OutputError(f"'{main}' is the photograph itself, which is kept: give another --out")
 
 
 def _part(main: Path, name: str) -> Path:

@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from phosphene.cli import terminal
-from phosphene.cli.options import Output, Said
+from phosphene.cli.options import OUTPUT, Said
 
 Made = Annotated[Path, Parameter(help="A picture that Phosphene made.")]
 
@@ -22,10 +22,11 @@ def recipe(picture: Made, *, said: Said | None = None) -> None:
     from phosphene.jobs.command import command_line
 
     found = recipes.read(picture)
-    terminal.facts(asdict(found), said)
+    command = command_line(found.verb, found.parameters)
+    terminal.facts({"command": command, **asdict(found)}, said)
     if said.json or said.quiet:
         return
-    print(command_line(found.verb, found.parameters))
+    print(command)
     rows = [("picture", found.picture), ("device", f"{found.device}, {found.threads} threads")]
     rows += [("input", f"{path}  sha256 {digest[:16]}") for path, digest in found.inputs.items()]
     rows += [("network", f"{name}  sha256 {digest[:16]}") for name, digest in found.networks.items()]
@@ -36,7 +37,12 @@ def recipe(picture: Made, *, said: Said | None = None) -> None:
 def rerun(
     picture: Made,
     *,
-    output: Output | None = None,
+    out: Annotated[
+        Path | None, Parameter(group=OUTPUT, help="Folder or file; default: PICTURE-again beside the picture.")
+    ] = None,
+    overwrite: Annotated[
+        bool, Parameter(group=OUTPUT, negative="", show_default=False, help="Replace a picture that exists.")
+    ] = False,
     check: Annotated[bool, Parameter(negative="", show_default=False, help="Only compare; write nothing.")] = False,
     said: Said | None = None,
 ) -> None:
@@ -44,26 +50,29 @@ def rerun(
 
     Writes PICTURE-again beside it, or to --out. With --check the exit code says whether the bytes are the same.
     """
-    output, said = output or Output(), said or Said()
+    said = said or Said()
     from phosphene import recipe as recipes
-    from phosphene.cli.output import SUFFIXES, check_writable
-    from phosphene.images.save import write_whole
+    from phosphene.cli.output import is_file, reserved
+    from phosphene.errors import OutputError
+    from phosphene.images.save import FORMATS, write_whole
 
     found = recipes.read(picture)
-    out = output.out
-    if out == Path("."):
+    if out is None:
         out = picture.with_name(f"{picture.stem}-again{picture.suffix}")
-    elif out.suffix.lower() not in SUFFIXES:
+    elif not is_file(out):
         out = out / picture.name
-    if not check:
-        check_writable(out, output.overwrite)
+    if FORMATS.get(out.suffix[1:].lower()) != FORMATS.get(picture.suffix[1:].lower()):
+        raise OutputError(f"the same bytes need the same format: give --out a name that ends in {picture.suffix}")
 
     from phosphene.jobs.again import again
 
-    made = terminal.run(again(found, picture), said)
-    if not check:
-        write_whole(out, made.data, overwrite=output.overwrite)
-        write_whole(recipes.beside(out), (made.recipe.to_json() + "\n").encode(), overwrite=True)
+    if check:
+        made = terminal.run(again(found, picture), said)
+    else:
+        with reserved([out], overwrite):
+            made = terminal.run(again(found, picture), said)
+            write_whole(out, made.data, overwrite=overwrite)
+            write_whole(recipes.beside(out), (made.recipe.to_json() + "\n").encode(), overwrite=True)
     verdict = "the same bytes" if made.same_file else "the same pixels" if made.same_pixels else "not the same picture"
     why = f" ({'; '.join(made.changed)})" if made.changed else ""
     terminal.say((f"wrote {out}: " if not check else "") + verdict + why, said)

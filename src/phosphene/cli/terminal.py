@@ -40,7 +40,7 @@ def _bar() -> Iterator[Callable[[Event], None]]:
     from phosphene.progress import Finished, Started, Step
 
     columns = (
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=28), MofNCompleteColumn(),
+        SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=28), MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}", style="dim"), TimeElapsedColumn(), TextColumn("left", style="dim"),
         TimeRemainingColumn(),
     )  # fmt: skip
@@ -95,7 +95,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = 
         made.add_row(*(Text(cell) for cell in row))
     console = Console()
     if not console.is_terminal:  # a pipe has no width: nothing may be cut
-        console = Console(width=max(120, console.measure(made).maximum))
+        console = Console(width=max(120, Console(width=100_000).measure(made).maximum))
     console.print(made)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -28,22 +30,21 @@ def tour(
     """Tell the lecture with a photograph of yours: one page that opens anywhere, without a network."""
     source, said = source or Source(), said or Said()
     begun = time.perf_counter()
-    page = out / "index.html"
-    _check(out, page, overwrite)
+    page, folder = out / "index.html", out / "pictures"
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"'{out}' is a file: --out needs a folder for the report")
+    if folder.exists() and not overwrite:
+        raise OutputError(f"'{folder}' exists and is kept: give --overwrite to replace it, or another --out")
 
-    from phosphene import images
-    from phosphene.cli.output import write
+    from phosphene.cli.output import reserved, write
     from phosphene.images.save import write_whole
     from phosphene.jobs.workshop import Workshop
     from phosphene.report.tour import tour as job
 
-    path = str(image) if image is not None else _example(out / "chelsea.png")
-    images.read(path)  # a bad picture is refused before anything is made
-    made = terminal.run(job(Workshop(source.device), image=path, net=net, seed=seed, **source.parameters()), said)
-    folder = out / "pictures"
-    pictures = [(folder / f"{m.name}.png", m.picture.image, m.recipe.to_json()) for m in made.made]
-    written = write(pictures, overwrite=True)
-    write_whole(page, made.html.encode(), overwrite=True)
+    with reserved([page, folder / "any.png"], overwrite), _photograph(image, out) as path:
+        made = terminal.run(job(Workshop(source.device), image=path, net=net, seed=seed, **source.parameters()), said)
+        written = write([(folder / f"{m.name}.png", m.picture.image, m.recipe.to_json()) for m in made.made], overwrite)
+        write_whole(page, made.html.encode(), overwrite=True)
     seconds = time.perf_counter() - begun
     terminal.say(f"the report is ready after {seconds:.0f} s: {page}", said)
     terminal.say(f"its {len(written)} pictures, each with its recipe: {folder}", said)
@@ -54,20 +55,26 @@ def tour(
     )  # fmt: skip
 
 
-def _check(out: Path, page: Path, overwrite: bool) -> None:
-    from phosphene.cli.output import check_writable
+@contextmanager
+def _photograph(image: Path | None, out: Path) -> Iterator[str]:
+    """The photograph's path; without one, scikit-image's Chelsea the cat (CC0, Stefan van der Walt).
 
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"'{out}' is a file: --out needs a folder for the report")
-    check_writable(page, overwrite)
-
-
-def _example(path: Path) -> str:
-    """scikit-image's photograph of Chelsea the cat (CC0, Stefan van der Walt), saved for the report's commands."""
+    The example is put beside the report, for the report's commands, and taken away again if the report fails.
+    """
+    if image is not None:
+        yield str(image)
+        return
     import shutil
     from importlib.util import find_spec
 
     spec = find_spec("skimage")
     assert spec is not None and spec.origin is not None
+    path = out / "chelsea.png"
+    was_there = path.exists()
     shutil.copyfile(Path(spec.origin).parent / "data" / "chelsea.png", path)
-    return str(path)
+    try:
+        yield str(path)
+    except BaseException:
+        if not was_there:
+            path.unlink(missing_ok=True)
+        raise

@@ -32,11 +32,12 @@ def grad_cam(network: Network, images: Tensor, target: Target, layer: str | None
         Attribution with `layer_maps [N, h, w] >= 0` and `maps [N, H, W]`, the same, bilinear at input size.
 
     Raises:
-        LayerError: the layer has no spatial output, or the target is a unit.
+        LayerError: the layer has no spatial output, the class doesn't depend on it, or the target is a unit.
         LabelError: no such class.
     """
     network.need_classifier("Grad-CAM")
-    classes = per_image(target, images.shape[0], network)
+    with torch.inference_mode(False):
+        classes = per_image(target, images.shape[0], network)
     if isinstance(classes, Unit):
         raise LayerError("Grad-CAM explains a class; for a unit use saliency or guided-backprop")
     layer = layer or network.last_spatial_layer()
@@ -47,12 +48,16 @@ def grad_cam(network: Network, images: Tensor, target: Target, layer: str | None
             f" '{network.last_spatial_layer()}'"
         )
     cams, values, start = [], [], 0
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
         for piece in network.split(images):
             activation, logits = network.cut(piece, layer)
             score = logits.gather(1, classes[start : start + len(piece), None])[:, 0]
             start += len(piece)
-            (gradient,) = torch.autograd.grad(score.sum(), activation)
+            gradient = (
+                torch.autograd.grad(score.sum(), activation, allow_unused=True)[0] if score.requires_grad else None
+            )
+            if gradient is None:
+                raise LayerError(f"the scores of {network.name} don't depend on layer '{layer}'")
             alpha = gradient.mean((2, 3), keepdim=True)
             cams.append((alpha * activation.detach()).sum(1).relu())
             values.append(score.detach())

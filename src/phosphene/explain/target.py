@@ -21,10 +21,13 @@ def per_image(target: Target, count: int, network: Network) -> Tensor | Unit:
     if isinstance(target, Unit):
         return target.check(network)
     network.need_classifier("explaining a class")
-    classes = torch.as_tensor(target, device=network.device).long().flatten()
+    classes = torch.as_tensor(target, device=network.device).flatten()
+    if classes.numel() and (classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool):
+        raise LabelError(f"classes are whole numbers, got {classes.tolist()}")
+    classes = classes.long().clone()
     if classes.numel() == 1:
         classes = classes.expand(count)
-    if classes.numel() != count:
+    if classes.numel() != count or not count:
         raise LabelError(f"{classes.numel()} classes for {count} images: give one for all, or one for each")
     if int(classes.min()) < 0 or int(classes.max()) >= len(network.labels):
         raise LabelError(f"classes go from 0 to {len(network.labels) - 1}, got {classes.tolist()}")
@@ -55,13 +58,13 @@ def input_gradient(
         rule: opens a backward rule that holds during the forward pass.
         inspect: is shown the scores before the backward pass, and may refuse.
     """
-    wanted = per_image(target, images.shape[0], network)
     gradients, values, start = [], [], 0
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
+        wanted = per_image(target, images.shape[0], network)
         for piece in network.split(images):
             own = wanted if isinstance(wanted, Unit) else wanted[start : start + len(piece)]
             start += len(piece)
-            leaf = piece.to(network.mean).detach().requires_grad_()
+            leaf = piece.to(network.mean).detach().clone().requires_grad_()
             with rule():
                 score = scores(network, leaf, own)
             if inspect is not None:

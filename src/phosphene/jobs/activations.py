@@ -30,7 +30,7 @@ def activations(
     """Pictures: `activations` (the sheet), and one grid per layer, named after the layer."""
     network = workshop.network(net, weights, labels)
     photo = network.preprocess(workshop.image(image))
-    names = list(layers) if layers else observe.stages(network)
+    names = list(dict.fromkeys(layers)) or observe.stages(network)
     yield Started("activations", len(names), "layer")
     found = observe.activations(network, photo, names, count=channels)
     made = []

@@ -9,13 +9,12 @@ import torch
 
 from phosphene import images
 from phosphene.errors import PhospheneError
+from phosphene.images.save import FORMATS
 from phosphene.jobs import job
 from phosphene.jobs.outcome import Outcome
 from phosphene.jobs.workshop import Workshop
 from phosphene.progress import Job
-from phosphene.recipe import Recipe
-
-_FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff"}
+from phosphene.recipe import Recipe, hash_file
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,10 @@ def again(recipe: Recipe, picture: Path) -> Job[Again]:
     Raises:
         PhospheneError: an input that is gone or has other bytes, or a verb or option that this version doesn't know.
     """
-    workshop = Workshop(recipe.device, folder=picture.parent)
+    kind = FORMATS.get(picture.suffix.removeprefix(".").lower())
+    if kind is None:
+        raise PhospheneError(f"'{picture}' is no picture: give the .png, .jpg, .webp or .tiff that the recipe is of")
+    workshop = Workshop(recipe.device, folder=picture.parent, expected=recipe.inputs)
     _check_inputs(recipe, workshop)
     threads = torch.get_num_threads()
     torch.set_num_threads(recipe.threads)
@@ -57,7 +59,7 @@ def again(recipe: Recipe, picture: Path) -> Job[Again]:
         made = outcome.picture(recipe.picture)
     except KeyError:
         raise PhospheneError(f"'{recipe.verb}' makes no picture '{recipe.picture}' in this version") from None
-    data = images.encode(made.image, _FORMATS[picture.suffix.lower()], note=now.to_json())
+    data = images.encode(made.image, kind, note=now.to_json())
     return Again(
         data=data,
         recipe=now,
@@ -69,10 +71,11 @@ def again(recipe: Recipe, picture: Path) -> Job[Again]:
 
 def _check_inputs(recipe: Recipe, workshop: Workshop) -> None:
     for path, wanted in recipe.inputs.items():
-        workshop.image(path)
-        if workshop.inputs[path] != wanted:
+        there = workshop.find(path)
+        if not there.is_file():
+            raise PhospheneError(f"'{path}' is gone, and no {there.name} lies beside the picture that was made from it")
+        if hash_file(there) != wanted:
             raise PhospheneError(f"'{path}' is not the file that the picture was made from (its SHA-256 was {wanted})")
-    workshop.inputs.clear()
 
 
 def _changes(before: Recipe, now: Recipe) -> list[str]:

@@ -7,6 +7,9 @@ import inspect
 import shlex
 from typing import Any
 
+from phosphene.errors import PhospheneError
+from phosphene.jobs import VERBS
+
 _FLAGS = {"classes": "class", "class_name": "class", "units": "unit", "methods": "method", "layers": "layer"}
 _POSITIONAL = ("image", "images")
 
@@ -17,17 +20,21 @@ def command_line(verb: str, parameters: dict[str, Any]) -> str:
     words = ["phosphene", verb]
     for name in _POSITIONAL:
         given = parameters.get(name)
-        words += [shlex.quote(str(path)) for path in ([given] if isinstance(given, str) else given or [])]
+        paths = [given] if isinstance(given, str) else given or []
+        words += [shlex.quote(f"./{path}" if path.startswith("-") else path) for path in paths]
     for name, value in parameters.items():
         if name in _POSITIONAL or value is None or _same(value, usual.get(name, inspect.Parameter.empty)):
             continue
         text = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-        words.append(f"--{_FLAGS.get(name, name.replace('_', '-'))} {shlex.quote(text)}")
+        between = "=" if text.startswith("-") else " "
+        words.append(f"--{_FLAGS.get(name, name.replace('_', '-'))}{between}{shlex.quote(text)}")
     return " ".join(words)
 
 
 def defaults(verb: str) -> dict[str, Any]:
-    """The default of each parameter of the job `verb` that has one."""
+    """The default of each parameter of the job `verb` that has one. Raises PhospheneError if there is no such job."""
+    if verb not in (*VERBS, "predict"):
+        raise PhospheneError(f"this version has no command '{verb}'")
     function = getattr(importlib.import_module(f"phosphene.jobs.{verb}"), verb)
     signature = inspect.signature(function).parameters.values()
     return {p.name: p.default for p in signature if p.default is not inspect.Parameter.empty}

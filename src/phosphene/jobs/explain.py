@@ -32,6 +32,8 @@ def explain(
 ) -> Job[Outcome]:
     """Pictures: `explain` (the sheet), and one per method, named after it. `class_name` None: the predicted class."""
     names = _known(methods)
+    if layer is not None and "grad-cam" not in names:
+        raise PhospheneError("--layer is Grad-CAM's: add grad-cam to --method (a unit is --unit LAYER:CHANNEL)")
     network = workshop.network(net, weights, labels)
     photo = network.preprocess(workshop.image(image))
     chosen, words = _target(network, photo, class_name, unit)
@@ -97,5 +99,6 @@ def _picture(found: Attribution, photo: Tensor, words: str) -> tuple[Picture, di
 
 def _colour_gradient(gradient: Tensor) -> tuple[Tensor, float]:
     """A signed gradient `[1, 3, H, W]` as colours around grey; and the value that full contrast means."""
-    limit = float(gradient.abs().flatten().quantile(PERCENTILE / 100))
+    sizes = gradient.abs().flatten()
+    limit = float(sizes.quantile(PERCENTILE / 100)) or float(sizes.max())  # a neuron may see a few pixels only
     return (0.5 + gradient[0] / (2 * max(limit, 1e-12))).clamp(0, 1), limit

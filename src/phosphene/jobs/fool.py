@@ -9,7 +9,7 @@ from phosphene import images as pictures
 from phosphene.attacks import fool as attack
 from phosphene.errors import LabelError
 from phosphene.jobs.outcome import Outcome, Picture
-from phosphene.jobs.workshop import Workshop
+from phosphene.jobs.workshop import Workshop, check_seed
 from phosphene.models import Network
 from phosphene.progress import Job, Started
 
@@ -29,6 +29,7 @@ def fool(
     """Pictures: `fool` (the sheet), `original`, `fooled`, `difference`, `difference-10x`; facts: how much, how sure."""
     network = workshop.network(net, weights, labels)
     network.need_classifier("fool")
+    check_seed(seed)
     photo = network.preprocess(workshop.image(image))
     index = network.classes([target])[0]
     before = network.predict(pictures.quantize(photo), 1)[0]

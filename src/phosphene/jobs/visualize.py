@@ -6,15 +6,18 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from phosphene import images as pictures
 from phosphene import synthesize
-from phosphene.errors import PhospheneError
+from phosphene.errors import NetworkError, PhospheneError
 from phosphene.jobs.outcome import Outcome, Picture
-from phosphene.jobs.workshop import Workshop
+from phosphene.jobs.workshop import Workshop, check_seed
 from phosphene.models import Network, Unit
 from phosphene.progress import Job
 
 USUAL = synthesize.Settings()
+SMALLEST, LARGEST = 32, 2048  # sides of a picture
 
 
 def visualize(
@@ -41,9 +44,9 @@ def visualize(
 ) -> Job[Outcome]:
     """Pictures: `visualize` (the sheet), and one per target, named after it. See `synthesize.Settings`."""
     network = workshop.network(net, weights, labels)
+    check_seed(seed)
     targets, names = _targets(network, classes, layer, units)
-    if size is not None and size < 32:
-        raise PhospheneError(f"a picture of {size} pixels is too small to see anything in: use 32 or more")
+    _check_size(network, size)
     found = yield from synthesize.visualize(
         network,
         targets,
@@ -52,6 +55,7 @@ def visualize(
         seed=seed,
     )
     made, rows = [], []
+    file_names = _file_names(names)
     for place, (target, name) in enumerate(zip(targets, names, strict=True)):
         score = float(found.scores[place])
         row: dict[str, Any] = {"target": name, "score": score}
@@ -64,7 +68,7 @@ def visualize(
             }
             caption = f"S = {score:.0f}, p = {row['probability']:.1%}"
         rows.append(row)
-        made.append(Picture(_file_name(name), found.images[place].cpu(), f"What {net} looks for: {name}", caption))
+        made.append(Picture(file_names[place], found.images[place].cpu(), f"What {net} looks for: {name}", caption))
     panels = [pictures.Panel(p.image, n, p.caption) for p, n in zip(made, names, strict=True)]
     columns = min(5, len(panels)) if len(panels) <= 5 else math.ceil(math.sqrt(len(panels) * 1.3))
     side = max(224, network.input_size[0]) if size is None else size
@@ -79,11 +83,11 @@ def _targets(
     if bool(classes) == bool(layer or units):
         raise PhospheneError("say what to visualize: either --class NAME, or --layer L with --unit U")
     if classes:
-        indices = network.classes(classes)
+        indices = list(dict.fromkeys(network.classes(classes)))
         return indices, [network.labels[index] for index in indices]
     if not (layer and units):
-        raise PhospheneError("a unit needs both: --layer L and --unit U (a channel, or channel:row,column)")
-    chosen = [_unit(layer, text).check(network) for text in units]
+        raise PhospheneError("a unit needs both: --layer L and --unit U (a channel, or channel:row:column)")
+    chosen = list(dict.fromkeys(_unit(layer, text).check(network) for text in units))
     return chosen, [str(unit) for unit in chosen]
 
 
@@ -93,5 +97,20 @@ def _unit(layer: str, text: str) -> Unit:
     return parse_unit(f"{layer}:{text}")
 
 
-def _file_name(name: str) -> str:
-    return "".join(letter if letter.isalnum() else "-" for letter in name).strip("-")
+def _check_size(network: Network, size: int | None) -> None:
+    if size is None:
+        return
+    if not SMALLEST <= size <= LARGEST:
+        raise PhospheneError(f"pictures are {SMALLEST} to {LARGEST} pixels wide, got {size}")
+    try:
+        with torch.no_grad():
+            network.output(torch.zeros((1, 3, size, size), device=network.device))
+    except RuntimeError as problem:
+        why = " ".join(str(problem).split())[:160]
+        raise NetworkError(f"{network.name} can't look at pictures of {size} x {size} pixels: {why}") from problem
+
+
+def _file_names(names: Sequence[str]) -> list[str]:
+    """A name for each picture, of letters, digits and hyphens, no two alike."""
+    plain = ["".join(letter if letter.isalnum() else "-" for letter in name).strip("-") for name in names]
+    return [name if plain.index(name) == place else f"{name}-{place + 1}" for place, name in enumerate(plain)]

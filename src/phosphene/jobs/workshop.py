@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from phosphene import device as devices
 from phosphene import images
-from phosphene.errors import NetworkError
+from phosphene.errors import LabelError, PhospheneError
 from phosphene.models import Network, load
 from phosphene.models.labels import Labels
 from phosphene.models.weights import digest
@@ -21,12 +22,16 @@ class Workshop:
 
     Args:
         device: `auto`, `cpu`, `cuda` or `mps`.
-        folder: relative paths that are not found from here are looked for there (beside a picture being made again).
+        folder: files that are not found at their path are looked for there (beside a picture being made again).
+        expected: path -> SHA-256 that the file should have.
     """
 
-    def __init__(self, device: str = "auto", folder: Path | None = None) -> None:
+    def __init__(
+        self, device: str = "auto", folder: Path | None = None, expected: Mapping[str, str] | None = None
+    ) -> None:
         self.device = devices.pick(device)
         self.folder = folder
+        self.expected = dict(expected or {})
         self.inputs: dict[str, str] = {}
         self.networks: dict[str, str] = {}
         self._loaded: dict[tuple[str, str | None, str | None], tuple[Network, str]] = {}
@@ -43,17 +48,20 @@ class Workshop:
         """`phosphene.load`, once per network. `labels`: a text file with a class name on each line."""
         key = (net, weights, labels)
         if key not in self._loaded:
-            names = _read_labels(labels) if labels is not None else None
-            network = load(net, weights, self.device, labels=names)
+            names = _read_labels(self.find(labels), labels) if labels is not None else None
+            file = self.find(weights) if weights is not None else None
+            network = load(net, file, self.device, labels=names)
             self._loaded[key] = (network, digest(network.module.state_dict()))
         network, found = self._loaded[key]
         self.networks[net] = found
+        if labels is not None:
+            self.inputs[labels] = hash_file(self.find(labels))
         return network
 
     def image(self, path: str) -> Tensor:
         """`images.read`, once per file: `[1, 3, H, W]` in [0, 1]."""
         if path not in self._images:
-            there = self._find(path)
+            there = self.find(path)
             self._images[path] = (images.read(there), hash_file(there))
         image, found = self._images[path]
         self.inputs[path] = found
@@ -72,19 +80,33 @@ class Workshop:
             versions=versions(),
         )
 
-    def _find(self, path: str) -> Path:
+    def find(self, path: str) -> Path:
+        """Where the file `path` lies: there, or in `folder`. One that is expected to have other bytes isn't there."""
         here = Path(path)
-        if not here.exists() and self.folder is not None and (self.folder / here.name).exists():
-            return self.folder / here.name
-        return here
+        if self.folder is None or not (beside := self.folder / here.name).is_file():
+            return here
+        if not here.is_file():
+            return beside
+        wanted = self.expected.get(path)
+        return beside if wanted is not None and hash_file(here) != wanted == hash_file(beside) else here
 
 
-def _read_labels(path: str) -> Labels:
+def check_seed(seed: int) -> None:
+    """Raise a PhospheneError for a seed that PyTorch can't take."""
+    if not -(2**63) <= seed < 2**63:
+        raise PhospheneError(f"a seed is a number of up to 18 digits, got {seed}")
+
+
+def _read_labels(file: Path, path: str) -> Labels:
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as problem:
-        raise NetworkError(f"can't read the labels '{path}': {problem}") from problem
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as problem:
+        raise LabelError(f"can't read the labels '{path}': {problem.strerror or problem}") from problem
+    except UnicodeDecodeError as problem:
+        raise LabelError(
+            f"the labels file '{path}' is no text in UTF-8: it needs one class name on each line"
+        ) from problem
     names = [line.strip() for line in lines if line.strip()]
     if not names:
-        raise NetworkError(f"the labels file '{path}' is empty: it needs one class name on each line")
+        raise LabelError(f"the labels file '{path}' is empty: it needs one class name on each line")
     return Labels(names)

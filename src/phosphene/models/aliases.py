@@ -76,7 +76,7 @@ def _squeezenet(module: nn.Module, features: nn.Sequential) -> dict[str, str]:
     names = {"conv1": "features.0", "relu1": "features.1"}
     fires = [key for key, child in features.named_children() if type(child).__name__ == "Fire"]
     names |= {f"fire{place}": f"features.{key}" for place, key in enumerate(fires, start=2)}
-    return names | {"conv10": "classifier.1", "relu10": "classifier.2"}
+    return names | ({"conv10": "classifier.1", "relu10": "classifier.2"} if hasattr(module, "classifier") else {})
 
 
 def _kind(module: nn.Module) -> str:

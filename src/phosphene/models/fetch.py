@@ -40,6 +40,14 @@ class Fetched:
     already: bool
 
 
+class Unreachable(NetworkError):
+    """No source of the weights worked. `tried`: which they were, and why each failed."""
+
+    def __init__(self, tried: str, message: str) -> None:
+        super().__init__(message)
+        self.tried = tried
+
+
 @dataclass(frozen=True)
 class Source:
     """One place to get weights from: `get(folder)` leaves them in `folder` and returns the file."""
@@ -95,9 +103,10 @@ def get(name: str, *, force: bool = False) -> Job[Fetched]:
                 failures.append(f"{source.name} ({problem})")
             else:
                 return _fetched(name, _keep(downloaded, wanted.file), source.name, already=False)
-    raise NetworkError(
+    raise Unreachable(
+        " and ".join(failures),
         f"can't get the weights of '{name}': tried {' and '.join(failures)}; "
-        f"put {wanted.file} into a folder that PHOSPHENE_WEIGHTS names, or point --weights at a file"
+        f"put {wanted.file} into a folder that PHOSPHENE_WEIGHTS names, or point --weights at a file",
     )
 
 

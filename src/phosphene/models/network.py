@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -43,6 +43,18 @@ class Prediction:
     indices: tuple[int, ...]
     names: tuple[str, ...]
     probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class _Engine:
+    """What reads a module as it was at `stamp`."""
+
+    stamp: Stamp
+    prepared: Prepared
+    trace: Trace
+    textbook: dict[str, str]  # textbook name -> name
+    same: dict[str, str]  # another name of a module -> its name
+    cloned: set[Tap] = field(default_factory=set)  # see taps.read
 
 
 class Network(nn.Module):
@@ -85,8 +97,7 @@ class Network(nn.Module):
         self.mean: Tensor
         self.std: Tensor
         self._labels = labels
-        self._engines: dict[bool, tuple[Stamp, Prepared, Trace]] = {}
-        self._cloned: dict[bool, set[Tap]] = {True: set(), False: set()}
+        self._engines: dict[bool, _Engine] = {}
         self._borrow = False
 
     # -- what it is ---------------------------------------------------------------------------------------------
@@ -94,7 +105,7 @@ class Network(nn.Module):
     @property
     def labels(self) -> Labels:
         """The classes; empty for a feature extractor."""
-        return self._labels if self._labels is not None else Labels.generic(0)
+        return self._labels if self._labels is not None else _NoClasses()
 
     @property
     def classifies(self) -> bool:
@@ -147,10 +158,7 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images `[N, 3, H, W]` in [0, 1] to logits `[N, classes]` (features, for a feature extractor)."""
-        output = first_tensor(self.module(self.normalise(images)))
-        if output is None:
-            raise NetworkError(f"{self.name} returned no tensor")
-        return output
+        return self._given(first_tensor(self.module(self.normalise(images))))
 
     # -- reading it ---------------------------------------------------------------------------------------------
 
@@ -165,12 +173,17 @@ class Network(nn.Module):
 
     def output(self, images: Tensor) -> Tensor:
         """What the prepared copy gives: logits, or a feature extractor's last map. Differentiable in the images."""
-        return self._run(images, [], to_end=True).output  # type: ignore[return-value]
+        return self._given(self._run(images, [], to_end=True).output)
+
+    def _given(self, output: Tensor | None) -> Tensor:
+        if output is None:
+            raise NetworkError(f"{self.name} returned no tensor")
+        return output
 
     @property
     def prepared(self) -> nn.Module:
         """The copy that is read: frozen, eval, folded, channels_last. Not for training."""
-        return self._engine()[0].module
+        return self._engine().prepared.module
 
     def predict(self, images: Tensor, top: int = 5) -> list[Prediction]:
         """The `top` classes of each image `[N, 3, H, W]` (any size: preprocessed here), by softmax of the logits."""
@@ -195,7 +208,8 @@ class Network(nn.Module):
             LayerError: no such layer (the message names the nearest), or it does not run.
         """
         names = list(layers)
-        taps = [self.tap(name) for name in names]
+        engine = self._engine()
+        taps = [self._tap(name, engine) for name in names]
         parts: list[dict[Tap, Tensor]] = []
         with torch.no_grad():
             for part in self.split(images):
@@ -217,7 +231,7 @@ class Network(nn.Module):
         """
         tap = self.tap(layer)
         recording = self._run(images.detach(), [tap], to_end=True, cut=True)
-        return recording.layers[tap], recording.output  # type: ignore[return-value]
+        return recording.layers[tap], self._given(recording.output)
 
     def split(self, images: Tensor) -> Iterator[Tensor]:
         """Cut a batch into pieces that fit the memory budget (and a CPU's caches: about 8 images each)."""
@@ -227,7 +241,7 @@ class Network(nn.Module):
 
     def batch_size(self, size: Sequence[int]) -> int:
         """How many images of `size` (height, width) to run at once, gradients included."""
-        _, known = self._engine()
+        known = self._engine().trace
         area = size[0] * size[1] / (self.input_size[0] * self.input_size[1])
         per_image = max(1.0, known.activation_bytes * area * GRADIENT_FACTOR)
         most = 8 if self.device.type == "cpu" else 64
@@ -237,10 +251,9 @@ class Network(nn.Module):
 
     def layers(self) -> list[Layer]:
         """The layers that run, in order of execution, with their textbook names where they have any."""
-        _, known = self._engine()
-        last = [call for call in known.calls if call.index == known.count(call.name)]
-        names = {name: alias for alias, name in self._textbook().items()}
-        return [self._layer(call, known, names) for call in last]
+        engine = self._engine()
+        known = engine.trace
+        return [self._layer(call, engine) for call in known.calls if call.index == known.count(call.name)]
 
     def layer(self, name: str) -> Layer:
         """The layer called `name` (or a textbook name); for `name#k` its shape is that of the k-th call.
@@ -248,21 +261,20 @@ class Network(nn.Module):
         Raises:
             LayerError: no such layer; the message names the nearest.
         """
-        tap = self.tap(name)
-        _, known = self._engine()
-        call = known.calls[known.position(tap.name, tap.index)]
-        return self._layer(call, known, {name: alias for alias, name in self._textbook().items()})
+        engine = self._engine()
+        tap = self._tap(name, engine)
+        return self._layer(engine.trace.calls[engine.trace.position(tap.name, tap.index)], engine)
 
-    def _layer(self, call: Call, known: Trace, aliases: dict[str, str]) -> Layer:
+    def _layer(self, call: Call, engine: _Engine) -> Layer:
         module = self.module.get_submodule(call.name)
         return Layer(
             name=call.name,
             kind=type(module).__name__,  # folding changes the copy's
             shape=call.shape[1:],
-            calls=known.count(call.name),
+            calls=engine.trace.count(call.name),
             parameters=sum(p.numel() for p in module.parameters()),
             leaf=call.leaf,
-            alias=aliases.get(call.name),
+            alias=next((alias for alias, known in engine.textbook.items() if known == call.name), None),
         )
 
     def tap(self, name: str) -> Tap:
@@ -271,43 +283,33 @@ class Network(nn.Module):
         Raises:
             LayerError: no such layer, or it doesn't run that often.
         """
+        return self._tap(name, self._engine())
+
+    def _tap(self, name: str, engine: _Engine) -> Tap:
         base, _, number = name.partition("#")
-        _, known = self._engine()
-        base = self._textbook().get(base, base)
-        base = self._same_module().get(base, base)
-        calls = known.count(base)
+        base = engine.textbook.get(base, base)
+        base = engine.same.get(base, base)
+        calls = engine.trace.count(base)
         if not calls:
-            choices = [call.name for call in known.calls] + list(self._textbook())
+            choices = [call.name for call in engine.trace.calls] + list(engine.textbook)
             if base and base in dict(self.module.named_modules()):
                 raise LayerError(f"layer '{base}' of {self.name} does not run when it classifies an image")
             hint = did_you_mean(base, choices) or f": `phosphene layers {self.name}` lists them"
             raise LayerError(f"{self.name} has no layer '{base}'{hint}")
         if not number:
             return Tap(base, calls)
-        if not number.isdigit() or not 1 <= int(number) <= calls:
+        if not number.isdecimal() or not 1 <= int(number) <= calls:
             raise LayerError(f"layer '{base}' runs {calls} time(s): '{name}' asks for call '{number}'")
         return Tap(base, int(number))
 
     def last_spatial_layer(self) -> str:
         """The deepest layer whose output still is a map `[C, H, W]` of more than one pixel."""
-        _, known = self._engine()
+        known = self._engine().trace
         maps = [call for call in known.calls if len(call.shape) == 4 and min(call.shape[2:]) > 1]
         if not maps:
             raise LayerError(f"{self.name} has no layer with a spatial map")
         last = maps[-1]
         return last.name if last.index == known.count(last.name) else f"{last.name}#{last.index}"
-
-    def _textbook(self) -> dict[str, str]:
-        return textbook_names(self.module)
-
-    def _same_module(self) -> dict[str, str]:
-        """Other names of a module that is registered several times -> the name that `named_modules` gives it."""
-        first = {id(child): name for name, child in self.module.named_modules()}
-        return {
-            name: first[id(child)]
-            for name, child in self.module.named_modules(remove_duplicate=False)
-            if first[id(child)] != name
-        }
 
     # -- the prepared copy --------------------------------------------------------------------------------------
 
@@ -317,16 +319,15 @@ class Network(nn.Module):
         with torch.no_grad():
             return self.normalise(image.to(self.mean))
 
-    def _engine(self, folded: bool = True) -> tuple[Prepared, Trace]:
-        """The prepared copy (made anew when the weights have changed) and its dry run."""
+    def _engine(self, folded: bool = True) -> _Engine:
+        """The prepared copy (made anew when the module has changed) and what is known of it."""
         known = self._engines.get(folded)
-        if known is None or not known[0].holds(self.module):
+        if known is None or not known.stamp.holds(self.module):
             with _normal_tensors():
                 known = self._engines[folded] = self._made(folded)
-            self._cloned[folded] = set()
-        return known[1], known[2]
+        return known
 
-    def _made(self, folded: bool) -> tuple[Stamp, Prepared, Trace]:
+    def _made(self, folded: bool) -> _Engine:
         self._follow()
         now = Stamp(self.module)
         example = self._example()
@@ -337,25 +338,28 @@ class Network(nn.Module):
                 self._borrow = True
                 ready = Prepared(self.module)
             with borrowed(ready.module):
-                return now, ready, trace(ready.module, example)
+                dry_run = trace(ready.module, example)
         except PhospheneError:
             raise
         except Exception as problem:  # the user's own code may raise anything
             raise NetworkError(f"{self.name} can't run on its own input size: {_line(problem)}") from problem
+        return _Engine(now, ready, dry_run, textbook_names(self.module), _other_names(self.module))
 
     def _follow(self) -> None:
-        """Be where the module is, if it was moved or cast without its Network."""
+        """Be where the module is, if it was moved or cast without its Network, or made inside of `inference_mode`."""
         weight = next((p for p in self.module.parameters() if p.is_floating_point()), self.mean)
-        self.mean, self.std = self.mean.to(weight), self.std.to(weight)
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            moved = values.to(device=weight.device, dtype=weight.dtype)
+            setattr(self, name, moved.clone() if moved.is_inference() else moved)
 
     def _run(self, images: Tensor, taps: list[Tap], *, to_end: bool = False, cut: bool = False) -> Recording:
-        ready, _ = self._engine()
-        folded = not any(ready.changed(tap.name) for tap in taps)
-        if not folded:  # a folded convolution gives its batch norm's output; who asks for it means its own
-            ready, _ = self._engine(folded=False)
-        with _normal_tensors(), self._quiet(ready.module) as module:
+        engine = self._engine()
+        if any(engine.prepared.changed(tap.name) for tap in taps):
+            # A folded convolution gives its batch norm's output; who asks for it means its own.
+            engine = self._engine(folded=False)
+        with _normal_tensors(), self._quiet(engine.prepared.module) as module:
             x = self.normalise(images.to(self.mean)).contiguous(memory_format=torch.channels_last)
-            return read(module, x, taps, to_end=to_end, cut=cut, cloned=self._cloned[folded])
+            return read(module, x, taps, to_end=to_end, cut=cut, cloned=engine.cloned)
 
     @contextmanager
     def _quiet(self, module: nn.Module) -> Iterator[nn.Module]:
@@ -370,7 +374,7 @@ class Network(nn.Module):
         return super()._apply(fn, recurse)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_engines": {}, "_cloned": {True: set(), False: set()}}
+        return {**self.__dict__, "_engines": {}}
 
 
 MEMORY_BUDGET = 1.0e9  # bytes of activations that one piece of a batch may need
@@ -385,6 +389,21 @@ def _normal_tensors() -> Iterator[None]:
         return
     with torch.inference_mode(False), torch.no_grad():
         yield
+
+
+class _NoClasses(Labels):
+    """The empty list of classes, which `Labels` itself refuses."""
+
+    def __init__(self) -> None:
+        self._names, self._synsets, self._aliases = (), None, None
+        self._index_names()
+
+
+def _other_names(module: nn.Module) -> dict[str, str]:
+    """Other names of a module that is registered several times -> the name that `named_modules` gives it."""
+    first = {id(child): name for name, child in module.named_modules()}
+    every = module.named_modules(remove_duplicate=False)
+    return {name: first[id(child)] for name, child in every if first[id(child)] != name}
 
 
 def _line(problem: Exception) -> str:

@@ -102,7 +102,7 @@ def _frozen_copy(module: nn.Module) -> nn.Module:
         parameter.requires_grad_(False)
         parameter.grad = None
     for child in twin.modules():
-        if getattr(child, "inplace", False) is True:
+        if getattr(child, "inplace", False) is True and not isinstance(child, torch.jit.ScriptModule):
             child.inplace = False  # type: ignore[assignment]
     return twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -182,23 +182,26 @@ class Stamp:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self._parts = tuple(module.modules())
-        self._tensors = _tensors(module)
+        self._parts = list(module.modules())
+        self._tensors = _tensors(self._parts)
         self._probes = [probes for group in _by_kind(self._tensors) if (probes := _probes(group))]
         self._places = _places(self._tensors)
         self._values = [_bits(probes) for probes in self._probes]
 
     def holds(self, module: nn.Module) -> bool:
         """Whether nothing has been replaced, moved or written to."""
+        parts = list(module.modules())
         return (
-            _places(_tensors(module)) == self._places
-            and all(one is other for one, other in itertools.zip_longest(module.modules(), self._parts))
+            len(parts) == len(self._parts)
+            and all(one is other for one, other in zip(parts, self._parts))
+            and _places(_tensors(parts)) == self._places
             and all(torch.equal(_bits(probes), bits) for probes, bits in zip(self._probes, self._values))
         )
 
 
-def _tensors(module: nn.Module) -> list[Tensor]:
-    return [*module.parameters(), *module.buffers()]
+def _tensors(parts: Iterable[nn.Module]) -> list[Tensor]:
+    held = (itertools.chain(part._parameters.values(), part._buffers.values()) for part in parts)
+    return [tensor for tensor in itertools.chain.from_iterable(held) if tensor is not None]
 
 
 def _places(tensors: Iterable[Tensor]) -> list[tuple[int, int]]:

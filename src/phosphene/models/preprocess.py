@@ -36,7 +36,8 @@ class Preprocess:
         # Enough for a crop of another aspect than the square, too.
         scale = max(self.resize / min(height, width), self.size[0] / height, self.size[1] / width)
         target = (max(round(height * scale), self.size[0]), max(round(width * scale), self.size[1]))
-        resized = F.interpolate(images, target, mode=self.interpolation, antialias=True, align_corners=False)
+        mode = self.interpolation if self.interpolation in ("bilinear", "bicubic") else "bicubic"
+        resized = F.interpolate(images, target, mode=mode, antialias=True, align_corners=False)
         top, left = (target[0] - self.size[0]) // 2, (target[1] - self.size[1]) // 2
         cropped = resized[..., top : top + self.size[0], left : left + self.size[1]]
         return cropped.clamp(0, 1).contiguous()

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 
 from phosphene import device as devices
 from phosphene.errors import NetworkError, PhospheneError, did_you_mean
-from phosphene.models import bundled, cache, weights
+from phosphene.models import bundled, cache, fetch, weights
 from phosphene.models.labels import Labels
 from phosphene.models.network import IMAGENET_MEAN, IMAGENET_STD, Network
 from phosphene.models.prepare import first_tensor
 from phosphene.models.preprocess import Preprocess
+from phosphene.progress import Event, run
+
+Listen: TypeAlias = Callable[[Event], None]
 
 DEFAULT = "efficientnet_lite0"
+IMAGENET_CLASSES = 1000
 VGG_FEATURES = ("vgg16_features.safetensors", "vgg16_features-amdegroot-88682ab5.pth")
 
 
@@ -33,6 +38,7 @@ def load(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     name: str | None = None,
+    listen: Listen | None = None,
 ) -> Network:
     """A `Network` from a name or from your own module.
 
@@ -46,6 +52,9 @@ def load(
         input_size: height and width; default 224, or what the architecture was trained on.
         mean, std: normalisation per channel; one number each for a grey network. Default: ImageNet's.
         name: what to call it.
+        listen: is told the progress of a download, where one is needed.
+
+    A module of your own keeps its mode, and its place unless a device is named.
 
     Raises:
         NetworkError: an unknown name, or weights that are neither here nor to be had.
@@ -55,23 +64,22 @@ def load(
     where = devices.pick(device)
     if isinstance(net, nn.Module):
         network = _own(net, name or type(net).__name__, weights, labels, input_size, mean, std)
-    elif ".py:" in net:
+        return network if device == "auto" else network.to(where)
+    if ".py:" in net:
         made = _from_file(net)
         network = made if isinstance(made, Network) else _own(made, name or net, weights, labels, input_size, mean, std)
     else:
-        network = _by_name(net, weights, labels, input_size, mean, std)
-    for module in network.modules():
-        module.training = False
-    return network.to(where)
+        network = _by_name(net, weights, labels, input_size, mean, std, listen)
+    return network.eval().to(where)
 
 
-def _by_name(name: str, file: Any, labels: Any, size: Any, mean: Any, std: Any) -> Network:
+def _by_name(name: str, file: Any, labels: Any, size: Any, mean: Any, std: Any, listen: Listen | None) -> Network:
     if name in bundled.BUNDLED:
         return _bundled(name, file, labels, size, mean, std)
     if name.startswith("timm:"):
-        return _timm(name, file, labels, size, mean, std)
+        return _timm(name, file, labels, size, mean, std, listen)
     if name in torchvision_names():
-        return _torchvision(name, file, labels, size, mean, std)
+        return _torchvision(name, file, labels, size, mean, std, listen)
     known = [*bundled.BUNDLED, *torchvision_names()]
     raise NetworkError(
         f"unknown network '{name}'"
@@ -126,13 +134,11 @@ def _torchvision_module(name: str, classes: int) -> nn.Module:
     )
 
 
-def _torchvision(name: str, file: Any, labels: Any, size: Any, mean: Any, std: Any) -> Network:
+def _torchvision(name: str, file: Any, labels: Any, size: Any, mean: Any, std: Any, listen: Listen | None) -> Network:
     from torchvision import models
 
     entry: Any = models.get_model_weights(name).DEFAULT  # type: ignore[attr-defined]
-    path = Path(file) if file is not None else cache.find(_file_names(name, entry))
-    if path is None:
-        raise NetworkError(_not_here(name, _file_names(name, entry)))
+    path = Path(file) if file is not None else _find_or_fetch(name, _file_names(name, entry), listen)
     preset = entry.transforms()
     way = Preprocess((preset.crop_size[0],) * 2, preset.resize_size[0], preset.interpolation.value)
     state = weights.read_state_dict(path)
@@ -140,7 +146,7 @@ def _torchvision(name: str, file: Any, labels: Any, size: Any, mean: Any, std: A
         from phosphene.models.mirror import from_torchvision_features
 
         state = from_torchvision_features(state)
-    module = _torchvision_module(name, _classes_in(state) or 1000)
+    module = _built(lambda n: _torchvision_module(name, n), state)
     headless = _fit(module, state, path)
     if headless:
         return _feature_extractor(module, name, path, way, size, mean, std)
@@ -162,7 +168,7 @@ def _feature_extractor(module: Any, name: str, path: Path, way: Preprocess, size
         if hasattr(module, part):
             setattr(module, part, nn.Identity())
     return Network(
-        _Features(module.features),
+        _Features(module.features, type(module).__name__),
         name=name,
         labels=None,
         preprocess=_sized(way, size),
@@ -175,9 +181,10 @@ def _feature_extractor(module: Any, name: str, path: Path, way: Preprocess, size
 class _Features(nn.Module):
     """The convolutions of a network under their own names, `features.0` and on."""
 
-    def __init__(self, features: nn.Module) -> None:
+    def __init__(self, features: nn.Module, architecture: str) -> None:
         super().__init__()
         self.features = features
+        self.architecture = architecture  # by which its layers have their textbook names
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`[N, 3, H, W]` to the last feature map."""
@@ -201,32 +208,45 @@ def _fit(module: nn.Module, state: dict[str, torch.Tensor], path: Path) -> bool:
     return False
 
 
-def _classes_in(state: dict[str, torch.Tensor]) -> int | None:
-    """The number of classes that a state dict was trained for: the rows of its last matrix or 1x1 convolution."""
-    ends = [t.shape[0] for k, t in state.items() if t.ndim == 2 or (t.ndim == 4 and k.startswith("classifier"))]
-    return ends[-1] if ends else None
-
-
-def _filled(build: Any, file: Any) -> nn.Module:
+def _filled(build: Callable[[int], nn.Module], file: str | Path) -> nn.Module:
     state = weights.read_state_dict(file)
-    module = build(_classes_in(state) or 1000)
+    module = _built(build, state)
     weights.fit(module, state, source=str(file))
     return module
 
 
-def _not_here(name: str, names: list[str]) -> str:
+def _built(build: Callable[[int], nn.Module], state: dict[str, torch.Tensor]) -> nn.Module:
+    """The architecture with as many classes as `state` was trained for: what only the head's first axis tells."""
+    module = build(IMAGENET_CLASSES)
+    differing = weights.match(module, state).mismatched
+    heads = {has[0] for _, has, needs in differing if needs[:1] == (IMAGENET_CLASSES,) and has[1:] == needs[1:] and has}
+    return build(heads.pop()) if len(heads) == 1 else module
+
+
+def _find_or_fetch(name: str, names: list[str], listen: Listen | None) -> Path:
+    """The file of weights, from this machine or else downloaded (not with PHOSPHENE_OFFLINE=1). Raises NetworkError."""
+    found = cache.find(names)
+    if found is not None:
+        return found
+    if os.environ.get("PHOSPHENE_OFFLINE", "0") not in ("", "0"):
+        tried = "were not fetched, because PHOSPHENE_OFFLINE is set"
+    else:
+        try:
+            return run(fetch.get(name), listen).path
+        except fetch.Unreachable as problem:
+            tried = f"can't be fetched now: tried {problem.tried}"
     looked = ", ".join(str(place) for place in cache.places())
-    return (
-        f"the weights of '{name}' are not on this machine (looked for {names[0]}, {names[3]} in {looked}): "
-        f"fetch them with `phosphene models get {name}`, point --weights or PHOSPHENE_WEIGHTS at a file, "
-        f"or use a bundled network: {', '.join(bundled.BUNDLED)}"
+    raise NetworkError(
+        f"the weights of '{name}' are not on this machine (looked for {names[0]} and the like in {looked}) and {tried}; "
+        f"fetch them with `phosphene models get {name}` where there is a connection, point --weights or "
+        f"PHOSPHENE_WEIGHTS at a file, or use a bundled network: {', '.join(bundled.BUNDLED)}"
     )
 
 
 # -- timm -------------------------------------------------------------------------------------------------------
 
 
-def _timm(name: str, file: Any, labels: Any, size: Any, mean: Any, std: Any) -> Network:
+def _timm(name: str, file: Any, labels: Any, size: Any, mean: Any, std: Any, listen: Listen | None) -> Network:
     import timm
     from timm.data import resolve_model_data_config  # type: ignore[attr-defined]
 
@@ -235,9 +255,7 @@ def _timm(name: str, file: Any, labels: Any, size: Any, mean: Any, std: Any) -> 
         known = [f"timm:{known}" for known in timm.list_models()]
         raise NetworkError(f"timm has no model '{short}'{did_you_mean(short, known)}")
     names = [f"timm-{short}.safetensors", f"{short}.safetensors", f"{short}.pth"]
-    path = Path(file) if file is not None else cache.find(names)
-    if path is None:
-        raise NetworkError(_not_here(name, [*names, names[0]]))
+    path = Path(file) if file is not None else _find_or_fetch(name, names, listen)
     module = _filled(lambda n: timm.create_model(short, num_classes=n), path)
     config = resolve_model_data_config(module)
     crop = tuple(config["input_size"][1:])
@@ -266,7 +284,7 @@ def _from_file(spec: str) -> Any:
     except PhospheneError:
         raise
     except Exception as problem:
-        raise NetworkError(f"'{spec}' failed: {type(problem).__name__}: {problem}") from problem
+        raise NetworkError(f"'{spec}' failed: {type(problem).__name__}: {' '.join(str(problem).split())}") from problem
     if not isinstance(made, nn.Module):
         raise NetworkError(f"'{spec}' returned a {type(made).__name__}; a torch.nn.Module or a Network is needed")
     return made
@@ -311,7 +329,7 @@ def _wrap(
         network.why_features = f"{name} gives a tensor of shape {list(shape)}, not one score per class"
         return network
     if labels is None:
-        labels = Labels.imagenet() if shape[1] == 1000 else Labels.generic(shape[1])
+        labels = Labels.imagenet() if shape[1] == IMAGENET_CLASSES else Labels.generic(shape[1])
     known = labels if isinstance(labels, Labels) else Labels(list(labels))
     if len(known) != shape[1]:
         raise NetworkError(f"{name} has {shape[1]} classes, but {len(known)} labels were given")

@@ -64,7 +64,7 @@ def trace(module: nn.Module, example: Tensor) -> Trace:
     handles = [
         child.register_forward_hook(lambda _m, given, out, name=name, child=child: watch(name, child, given, out))
         for name, child in module.named_modules()
-        if name
+        if name and not isinstance(child, torch.jit.ScriptModule)  # which takes no hooks
     ]
     try:
         with torch.no_grad():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from phosphene.errors import LayerError
+from phosphene.errors import LayerError, PhospheneError
 from phosphene.models import Network
 
 
@@ -43,7 +43,10 @@ def activations(
 
     Raises:
         LayerError: no such layer, or one without a map.
+        PhospheneError: a count below 1.
     """
+    if count < 1:
+        raise PhospheneError(f"channels start at 1, got {count}")
     names = list(layers) if layers else stages(network)
     for name in names:
         shape = network.layer(name).shape
@@ -57,7 +60,8 @@ def activations(
 
 
 def _strongest(layer: str, maps: Tensor, count: int) -> Activations:
-    strength = maps.flatten(1).std(1)
+    flat = maps.flatten(1)
+    strength = flat.std(1) if flat.shape[1] > 1 else flat.abs()[:, 0]  # a single value has no deviation
     order = strength.argsort(descending=True, stable=True)[:count]
     silent = float((maps.flatten(1).abs().amax(1) == 0).float().mean())
     return Activations(layer, maps[order], tuple(order.tolist()), maps.shape[0], silent)
@@ -75,4 +79,10 @@ def stages(network: Network, most: int = 6) -> list[str]:
     return list(last_of.values())[-most:]
 
 
-_NOT_TO_SHOW = ("Identity", "Dropout", "Dropout2d", "Conv2d")  # copies of others, or not yet rectified
+_NOT_TO_SHOW = (
+    "Identity",
+    "Dropout",
+    "Dropout2d",
+    "AdaptiveAvgPool2d",
+    "Conv2d",
+)  # copies of others, or not yet rectified

@@ -33,10 +33,10 @@ def filters(network: Network, layer: str | None = None) -> Filters:
     """
     name, convolution = _convolution(network, layer)
     weights = convolution.weight.detach()
-    if weights.shape[1] != network.channels:
+    if not weights.shape[1] == convolution.in_channels == network.channels:
         first, _ = _convolution(network, None)
         raise LayerError(
-            f"the filters of '{name}' act on {weights.shape[1]} features, not on the image: only those of"
+            f"the filters of '{name}' act on {convolution.in_channels} features, not on the image: only those of"
             f" '{first}' are pictures (what deeper units look for: `phosphene visualize`)"
         )
     return Filters(name, weights / network.std.to(weights))

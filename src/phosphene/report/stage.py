@@ -8,6 +8,7 @@ from typing import Any
 
 from phosphene import images
 from phosphene.jobs import job
+from phosphene.jobs.command import defaults
 from phosphene.jobs.outcome import Outcome, Picture
 from phosphene.jobs.workshop import Workshop
 from phosphene.models import Network
@@ -59,6 +60,7 @@ class Stage:
     def run(self, verb: str, parameters: dict[str, Any], *, part: str = "") -> Job[Outcome]:
         """Run a verb; all its pictures will be written as `VERB[-PART][-NAME].png`, each with its own recipe."""
         workshop = self.workshop.fresh()
+        parameters = defaults(verb) | parameters  # a recipe has all options, as the command line's has
         outcome: Outcome = yield from job(verb, workshop, parameters)
         base = f"{verb}-{part}" if part else verb
         for place, picture in enumerate(outcome.pictures):

@@ -57,8 +57,10 @@ def ascend(
         preview_every: an image goes with every so many events.
 
     Raises:
-        PhospheneError: the objective is not finite.
+        PhospheneError: the objective is not finite, or there are no steps.
     """
+    if steps < 1:
+        raise PhospheneError(f"steps start at 1, got {steps}")
     optimiser = torch.optim.Adam([canvas.parameter], lr=rate)
     values: list[Tensor] = []
     for step in range(1, steps + 1):
@@ -74,7 +76,7 @@ def ascend(
         values.append(value)
         preview = canvas.images().detach() if step % preview_every == 0 or step == steps else None
         yield Step(step, float(-value.mean()), preview)
-    return Ascent(canvas.images().detach(), torch.stack(values))
+    return Ascent(canvas.images().detach().clamp(0, 1), torch.stack(values))
 
 
 def _gradient(
@@ -91,10 +93,12 @@ def _gradient(
         leaf = seen.detach().requires_grad_()
         value = objective(leaf)
         (push,) = torch.autograd.grad(value.sum(), leaf)
-        if bool((push.flatten(1).abs().amax(1) == 0).any()):
+        silent = push.flatten(1).abs().amax(1) == 0
+        if bool(silent.any()):
             with RedirectRule():
                 redirected = objective(leaf)
-            (push,) = torch.autograd.grad(redirected.sum(), leaf)
+            (woken,) = torch.autograd.grad(redirected.sum(), leaf)
+            push = torch.where(silent.view(-1, 1, 1, 1), woken, push)  # only theirs: images don't influence each other
         cost = sum(penalty(canvas.standardise(images)).sum() for penalty in penalties)
         (gradient,) = torch.autograd.grad((seen * push).sum() - cost, canvas.parameter)
     return value.detach(), gradient

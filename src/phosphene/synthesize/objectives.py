@@ -8,6 +8,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from phosphene.errors import LayerError
 from phosphene.models import Network, Unit
 
 Objective: TypeAlias = Callable[[Tensor], Tensor]
@@ -31,6 +32,8 @@ def unit_activations(network: Network, units: Sequence[Unit]) -> Objective:
     """
     layer = units[0].layer
     for unit in units:
+        if unit.layer != layer:
+            raise LayerError(f"units of two layers, '{layer}' and '{unit.layer}': visualize one layer at a time")
         unit.check(network)
     channels = torch.tensor([unit.channel for unit in units], device=network.device)
 
@@ -38,10 +41,15 @@ def unit_activations(network: Network, units: Sequence[Unit]) -> Objective:
         activation = network.activations(images, layer)
         index = channels.view(-1, *[1] * (activation.ndim - 1)).expand(-1, 1, *activation.shape[2:])
         maps = activation.gather(1, index)[:, 0]
-        values = [
-            single[unit.position] if unit.position is not None else single.mean()
-            for single, unit in zip(maps, units, strict=True)
-        ]
-        return torch.stack(values)
+        return torch.stack([_value(single, unit) for single, unit in zip(maps, units, strict=True)])
 
     return objective
+
+
+def _value(single: Tensor, unit: Unit) -> Tensor:
+    if unit.position is None:
+        return single.mean()
+    if any(place >= side for place, side in zip(unit.position, single.shape, strict=True)):
+        sides = "x".join(map(str, single.shape))
+        raise LayerError(f"layer '{unit.layer}' is a map of {sides} at this size: there is no position {unit.position}")
+    return single[unit.position]

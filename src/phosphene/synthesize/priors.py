@@ -61,9 +61,10 @@ def clip_small_gradient(every: int, share: float) -> Periodic:
 
 
 def _largest(values: Tensor, share: float) -> Tensor:
-    """1 where `values [N, H, W]` are above their `share` quantile, else 0, as `[N, 1, H, W]`."""
-    threshold = values.flatten(1).quantile(share, dim=1)
-    return (values > threshold[:, None, None]).to(values)[:, None]
+    """0 at the `share` of the pixels (rounded down) where `values [N, H, W]` are smallest, else 1, as `[N, 1, H, W]`."""
+    flat = values.flatten(1)
+    smallest = flat.argsort(dim=1, stable=True)[:, : int(share * flat.shape[1])]
+    return torch.ones_like(flat).scatter(1, smallest, 0).view_as(values)[:, None]
 
 
 def blur(images: Tensor, sigma: float) -> Tensor:

@@ -144,13 +144,13 @@ def _check(settings: Settings, targets: Sequence[object]) -> None:
         raise PhospheneError(f"unknown canvas '{settings.canvas}': choose pixel or fourier")
     if settings.steps < 1:
         raise PhospheneError(f"steps start at 1, got {settings.steps}")
-    if settings.rate is not None and settings.rate <= 0:
+    if settings.rate is not None and not settings.rate > 0:
         raise PhospheneError(f"a rate is positive, got {settings.rate}")
     for name in ("clip_norm", "clip_gradient"):
         if not 0 <= getattr(settings, name) < 1:
             raise PhospheneError(f"{name} is a share of the pixels from 0 to below 1, got {getattr(settings, name)}")
     for name in ("l2", "blur", "jitter", "rotate"):
-        if (getattr(settings, name) or 0) < 0:
+        if not (getattr(settings, name) or 0) >= 0:
             raise PhospheneError(f"{name} can't be negative, got {getattr(settings, name)}")
     if not 0 <= settings.scale < 1:
         raise PhospheneError(f"scale lies between 0 and 1, got {settings.scale}")

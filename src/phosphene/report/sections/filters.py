@@ -32,7 +32,7 @@ def make(stage: Stage) -> Job[Section | None]:
         key="filters",
         title=TITLE,
         slide="First Layer: Visualize Filters",
-        formula=(r"a_k(x, y) = \sum_{c,\,i,\,j} W_{k,c,i,j}\; I_c(x + j,\; y + i) + b_k",),
+        formula=(r"A_k = \sum_c W_{k,c} * I_c + b_k",),
         figures=tuple(figures),
         words=(
             "The weights of the first convolution act on the colours of pixels, so they *are* pictures: grey means zero,"

@@ -22,7 +22,8 @@ def make(stage: Stage) -> Job[Section | None]:
     if len(network.labels) == 1000:
         target = next(name for name in TARGETS if network.labels.resolve(name) != ranking.indices[0])
     else:
-        target = ranking.names[-1]  # the class that it finds least likely
+        last = ranking.indices[-1]  # the class that it finds least likely
+        target = network.labels[last] if network.labels.resolve(network.labels[last]) == last else str(last)
     parameters = {"image": stage.image, "target": target, **stage.source(), "seed": stage.seed}
     outcome = yield from stage.run("fool", parameters)
     found = outcome.facts

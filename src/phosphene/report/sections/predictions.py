@@ -24,7 +24,7 @@ def make(stage: Stage) -> Job[Section | None]:
     picture = Picture(
         "seen", images.quantize(seen), f"The photograph as the network sees it, {width} by {height} pixels"
     )
-    first, second = found[0], found[1]
+    first, second = found[0], found[1] if len(found) > 1 else None
     sure = "is quite sure" if first["probability"] > 0.8 else "hesitates" if first["probability"] < 0.5 else "leans"
     return Section(
         key="predictions",
@@ -34,12 +34,11 @@ def make(stage: Stage) -> Job[Section | None]:
         figures=(figure(picture, caption=f"The network's view: {width} × {height} pixels, nothing more."),),
         bars=tuple(Bar(row["name"], row["probability"], row is first) for row in found),
         words=(
-            f"A convolutional network turns the {width} × {height} × 3 numbers of the picture into one score $S_c$ for"
-            f" each of its {len(network.labels):,} classes. The softmax turns scores into probabilities.".replace(
-                "$S_c$", "*S*"
-            ),
-            f"Here it {sure}: *{first['name']}* at {first['probability']:.0%}, before *{second['name']}* at"
-            f" {second['probability']:.0%}. But what are the intermediate features looking for? And which pixels decided?"
+            f"A convolutional network turns the {width} × {height} × {network.channels} numbers of the picture into one"
+            f" score *S* for each of its {len(network.labels):,} classes. The softmax turns scores into probabilities.",
+            f"Here it {sure}: *{first['name']}* at {first['probability']:.0%}"
+            + (f", before *{second['name']}* at {second['probability']:.0%}" if second else "")
+            + ". But what are the intermediate features looking for? And which pixels decided?"
             " A network is a function of its weights and of the image, and nearly everything below is its gradient with"
             " respect to the image.",
         ),

@@ -1,0 +1,160 @@
+"""The jobs as functions: parameters in, pictures and facts out."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from phosphene import explain, images, observe
+from phosphene.errors import LabelError, PhospheneError
+from phosphene.jobs import VERBS, job
+from phosphene.jobs.command import command_line, defaults
+from phosphene.jobs.outcome import Outcome, Picture
+from phosphene.jobs.predict import predict
+from phosphene.jobs.workshop import Workshop, check_seed
+from phosphene.models import Network
+from phosphene.progress import Event, Started, Step, run
+from phosphene.synthesize import Settings
+
+SQUEEZE = {"net": "squeezenet1_1"}
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> str:
+    from skimage import data
+
+    path = tmp_path_factory.mktemp("photo") / "cat.png"
+    return str(images.save(torch.from_numpy(data.chelsea()).permute(2, 0, 1) / 255, path))
+
+
+@pytest.fixture(scope="module")
+def workshop() -> Workshop:
+    return Workshop("cpu")
+
+
+@pytest.fixture
+def seen(squeezenet: Network, photo: str) -> Tensor:
+    return squeezenet.preprocess(images.read(photo))
+
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "activations": {"layers": ["conv1", "fire9"], "channels": 4},
+    "explain": {},
+    "filters": {},
+    "fool": {"target": "tiger"},
+    "visualize": {"classes": ["tiger", "3"], "steps": 2, "size": 64},
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_jobs_make_pictures(workshop: Workshop, photo: str, verb: str, tmp_path: Path) -> None:
+    parameters = {**SQUEEZE, **ARGUMENTS[verb]}
+    if verb not in ("filters", "visualize"):
+        parameters["image"] = photo
+    events: list[Event] = []
+    outcome = run(job(verb, workshop.fresh(), parameters), events.append)
+    assert isinstance(events[0], Started)
+    steps = [event.done for event in events if isinstance(event, Step)]
+    assert steps and steps == sorted(steps)
+    assert outcome.pictures[0].name == verb
+    names = [picture.name for picture in outcome.pictures]
+    assert len(set(names)) == len(names)
+    for picture in outcome.pictures:
+        assert picture.image.ndim == 3 and picture.image.shape[0] == 3
+        assert picture.image.min() >= 0 and picture.image.max() <= 1 and picture.image.std() > 0.001
+        assert len(picture.alt) > 5
+        assert outcome.picture(picture.name) is picture
+    assert outcome.facts["net"] == "squeezenet1_1"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_predict_is_what_the_network_predicts(workshop: Workshop, photo: str, squeezenet: Network) -> None:
+    outcome = run(predict(workshop, images=[photo, photo], **SQUEEZE, top=3))
+    assert outcome.pictures == ()
+    (wanted,) = squeezenet.predict(images.read(photo), 3)
+    for row in outcome.facts["predictions"]:
+        assert tuple(found["index"] for found in row["classes"]) == wanted.indices
+        assert tuple(found["probability"] for found in row["classes"]) == pytest.approx(wanted.probabilities)
+        assert [found["synset"] for found in row["classes"]] == [squeezenet.labels.synset(i) for i in wanted.indices]
+
+
+def test_explain_shows_what_the_methods_find(workshop: Workshop, photo: str, squeezenet: Network, seen: Tensor) -> None:
+    outcome = run(job("explain", workshop, {**SQUEEZE, "image": photo, "class_name": "tabby", "layer": "fire5"}))
+    saliency = explain.saliency(squeezenet, seen, 281)
+    wanted = images.sequential(saliency.maps, percentile=99.5).images[0]
+    torch.testing.assert_close(outcome.picture("saliency").image, wanted)
+    cam = explain.grad_cam(squeezenet, seen, 281, "fire5")
+    torch.testing.assert_close(outcome.picture("grad-cam").image, images.overlay(seen, cam.maps)[0])
+    guided = explain.guided_backprop(squeezenet, seen, 281).gradient
+    assert guided is not None
+    picture = outcome.picture("guided-backprop").image
+    assert torch.equal(picture > 0.5, (guided[0] > 0) & (picture != 0.5))
+    scores = [row["score"] for row in outcome.facts["methods"]]
+    assert scores == pytest.approx([float(squeezenet.logits(seen)[0, 281])] * 3, abs=1e-3)
+
+
+def test_filters_tell_which_tile_is_which(workshop: Workshop, squeezenet: Network) -> None:
+    outcome = run(job("filters", workshop, SQUEEZE))
+    found = observe.filters(squeezenet)
+    assert sorted(outcome.facts["order"]) == list(range(64)) and outcome.facts["shape"] == [64, 3, 3, 3]
+    grey = found.weights.mean(1, keepdim=True)
+    colour = (found.weights - grey).square().sum((1, 2, 3)) / found.weights.square().sum((1, 2, 3))
+    assert colour[outcome.facts["order"]].diff().max() <= 1e-6
+
+
+def test_fool_tells_the_truth_about_its_pictures(workshop: Workshop, photo: str, squeezenet: Network) -> None:
+    outcome = run(job("fool", workshop, {**SQUEEZE, "image": photo, "target": "tiger"}))
+    facts = outcome.facts
+    original, fooled = outcome.picture("original").image, outcome.picture("fooled").image
+    assert facts["l2"] == pytest.approx(float((fooled - original).norm()))
+    assert facts["linf"] == pytest.approx(float((fooled - original).abs().max()))
+    assert facts["changed"] == pytest.approx(float((fooled != original).float().mean()))
+    assert facts["after"]["name"] == "tiger" == facts["read_back"]["name"]
+    assert facts["before"]["index"] == squeezenet.predict(original[None], 1)[0].indices[0]
+    assert facts["noise"]["index"] == facts["before"]["index"]  # the same size in no direction does nothing
+    gained = ((outcome.picture("difference-10x").image - 0.5) - 10 * (outcome.picture("difference").image - 0.5)).abs()
+    assert (gained < 0.05).float().mean() > 0.9
+    with pytest.raises(LabelError, match="already sees"):
+        run(job("fool", workshop, {**SQUEEZE, "image": photo, "target": facts["before"]["name"]}))
+
+
+def test_the_defaults_of_visualize_are_the_techniques() -> None:
+    usual = Settings()
+    found = defaults("visualize")
+    assert {name: found[name] for name in Settings.__dataclass_fields__} == usual.__dict__
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_parameter_fits_into_json_and_a_command(verb: str) -> None:
+    import json
+
+    assert json.loads(json.dumps(defaults(verb))) is not None
+    assert command_line(verb, defaults(verb)) == f"phosphene {verb}"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_all_jobs_take_a_network_the_same_way(verb: str) -> None:
+    parameters = inspect.signature(getattr(__import__(f"phosphene.jobs.{verb}", fromlist=[verb]), verb)).parameters
+    assert next(iter(parameters)) == "workshop"
+    assert all(p.kind is p.KEYWORD_ONLY for name, p in parameters.items() if name != "workshop")
+    assert {"net", "weights", "labels"} <= set(parameters)
+
+
+def test_a_picture_that_is_not_there() -> None:
+    outcome = Outcome((Picture("a", torch.zeros(3, 4, 4), "nothing"),))
+    with pytest.raises(KeyError, match="b"):
+        outcome.picture("b")
+
+
+@pytest.mark.parametrize("seed", [2**63, -(2**63) - 1])
+def test_seeds_that_torch_can_not_take(seed: int) -> None:
+    with pytest.raises(PhospheneError, match="a seed is"):
+        check_seed(seed)
+    check_seed(2**63 - 1)
+    torch.Generator().manual_seed(2**63 - 1)
+    torch.Generator().manual_seed(-(2**63))

@@ -1,0 +1,48 @@
+"""One tour for all tests, with few steps for its class images."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import skimage
+
+from phosphene.cli import main
+from phosphene.jobs.visualize import visualize
+
+STEPS = 3
+
+
+@pytest.fixture(scope="session")
+def few_steps() -> Iterator[None]:
+    """`visualize` takes few steps where nobody says how many."""
+    defaults = visualize.__kwdefaults__
+    assert defaults is not None
+    before = defaults["steps"]
+    defaults["steps"] = STEPS
+    yield
+    defaults["steps"] = before
+
+
+@pytest.fixture(scope="session")
+def toured(tmp_path_factory: pytest.TempPathFactory, few_steps: None) -> Iterator[Path]:
+    """The folder of a tour's report, `lecture/`, with the photograph in it; relative paths start in its parent."""
+    folder = tmp_path_factory.mktemp("tour")
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        shutil.copyfile(Path(skimage.__file__).parent / "data" / "chelsea.png", "my cat.png")
+        main(["tour", "my cat.png", "--out", "lecture", "--quiet", "--net", "squeezenet1_1", "--seed", "5"])
+    finally:
+        os.chdir(before)
+    yield folder / "lecture"
+
+
+@pytest.fixture
+def there(toured: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tour's folder, from the place where the tour was made."""
+    monkeypatch.chdir(toured.parent)
+    return toured

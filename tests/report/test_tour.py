@@ -1,0 +1,263 @@
+"""The tour: its page, its pictures, its commands, in a browser, and with networks of one's own."""
+
+from __future__ import annotations
+
+import html
+import io
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from phosphene import recipe
+from phosphene.cli import main
+from phosphene.jobs import VERBS
+from phosphene.jobs.command import defaults
+
+from .conftest import STEPS
+from .test_browser import ARGUMENTS, CHROMIUM
+
+SECTIONS = ["predictions", "filters", "activations", "explanations", "class-images", "fooling"]
+
+
+@pytest.fixture(scope="module")
+def page(toured: Path) -> str:
+    return (toured / "index.html").read_text(encoding="utf-8")
+
+
+def sections(page: str) -> dict[str, str]:
+    return dict(re.findall(r'<section id="([\w-]+)"(.*?)</section>', page, re.DOTALL))
+
+
+def commands(page: str) -> dict[str, str]:
+    found = {}
+    for key, text in sections(page).items():
+        (inside,) = re.findall(r"<pre><code>(.*?)</code></pre>", text, re.DOTALL)
+        found[key] = html.unescape(re.sub(r"<[^>]+>", "", inside))
+    return found
+
+
+# -- the page ---------------------------------------------------------------------------------------------------
+
+
+def test_the_page_needs_nothing_else(page: str) -> None:
+    for address in re.findall(r"""(?:src|href|srcset|action)\s*=\s*["']?([^"'\s>]+)""", page):
+        assert address.startswith(("data:", "#")), address
+    assert not re.search(r"@import|url\((?!['\"]?data:)", page)
+    assert "default-src 'none'" in page
+
+
+def test_all_six_sections_in_the_order_of_the_lecture(page: str) -> None:
+    assert list(sections(page)) == SECTIONS
+
+
+@pytest.mark.parametrize("key", SECTIONS)
+def test_each_section_is_whole(page: str, key: str) -> None:
+    text = sections(page)[key]
+    assert "<math" in text
+    assert "<h2" in text and "Slide: " in text
+    assert len(re.sub(r"<[^>]+>|\s+", " ", re.findall(r'class="words">(.*?)</div>', text, re.DOTALL)[0])) > 200
+    assert re.search(r"\d (s|ms|min)\b|\d (s|ms|min)</span>", text)
+    pictures = re.findall(r"<img [^>]*>", text)
+    assert pictures
+    for picture in pictures:
+        (alt,) = re.findall(r'alt="([^"]*)"', picture)
+        assert len(alt) > 5
+
+
+def test_its_pictures_are_pictures(page: str) -> None:
+    import base64
+
+    found = re.findall(r'src="data:image/(?:webp|jpeg);base64,([^"]+)"', page)
+    assert len(found) >= 20
+    for data in found:
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
+        assert min(pixels.shape[:2]) >= 50
+    assert len(set(found)) >= len(found) - 1  # only the photograph may come twice
+
+
+def test_what_it_says_is_what_the_network_says(page: str, there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["predict", "my cat.png", "--net", "squeezenet1_1", "--json"])
+    best = json.loads(capsys.readouterr().out)["predictions"][0]["classes"][0]
+    words = sections(page)["predictions"]
+    assert best["name"] in words and f"{best['probability']:.0%}" in words
+    assert f"{best['name']}, {best['probability']:.1%}" in page
+
+
+# -- its commands and pictures ----------------------------------------------------------------------------------
+
+
+def test_every_command_is_one_that_a_user_can_type(page: str) -> None:
+    found = commands(page)
+    verbs = [shlex.split(line)[:2] for line in found.values()]
+    assert verbs == [
+        ["phosphene", verb] for verb in ("predict", "filters", "activations", "explain", "visualize", "fool")
+    ]
+
+
+@pytest.mark.parametrize("key", SECTIONS)
+def test_its_commands_make_its_pictures(
+    page: str, there: Path, key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, verb, *words = shlex.split(commands(page)[key])
+    if verb == "visualize":
+        words += ["--steps", str(STEPS)]
+    if verb == "predict":
+        main([verb, *words, "--json"])
+        assert len(json.loads(capsys.readouterr().out)["predictions"]) == 1
+        return
+    main([verb, *words, "--out", str(tmp_path), "--json"])
+    made = [Path(path) for path in json.loads(capsys.readouterr().out)["pictures"]]
+    base = "filters-squeezenet1_1" if verb == "filters" else verb
+    for path in made:
+        part = path.stem.partition(f"-{verb}")[2]
+        assert path.read_bytes() == (there / "pictures" / f"{base}{part}.png").read_bytes()
+
+
+def test_every_picture_carries_its_whole_recipe(there: Path) -> None:
+    pictures = sorted((there / "pictures").glob("*.png"))
+    assert len(pictures) >= 25
+    assert {path.with_suffix(".png") for path in (there / "pictures").glob("*.json")} == set(pictures)
+    for picture in pictures:
+        found = recipe.read(picture)
+        assert found == recipe.read(recipe.beside(picture))
+        assert found.verb in VERBS
+        assert set(defaults(found.verb)) <= set(found.parameters)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["filters-squeezenet1_1", "filters-efficientnet_lite0", "explain", "explain-saliency", "explain-guided-backprop",
+     "explain-grad-cam", "fool", "fool-fooled", "fool-difference", "visualize", "visualize-pixel-black-swan"],
+)  # fmt: skip
+def test_pictures_can_be_made_again(there: Path, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = there / "pictures" / f"{name}.png"
+    main(["rerun", str(picture), "--out", str(tmp_path), "--json"])
+    assert json.loads(capsys.readouterr().out)["same_bytes"] is True
+    assert (tmp_path / picture.name).read_bytes() == picture.read_bytes()
+
+
+def test_a_report_that_exists_is_kept(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (there / "index.html").read_bytes()
+    with pytest.raises(SystemExit) as end:
+        main(["tour", "my cat.png", "--out", "lecture"])
+    assert end.value.code == 2 and "exists and is kept" in capsys.readouterr().err
+    assert (there / "index.html").read_bytes() == before
+
+
+# -- in a browser -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not Path(CHROMIUM).exists():
+        pytest.skip("there is no Chromium on this machine")
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield started
+        started.close()
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_in_a_browser(browser: Any, toured: Path, width: int) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 900})
+    try:
+        tab = context.new_page()
+        complaints, requests = [], []
+        tab.on("console", lambda message: complaints.append(message.text))
+        tab.on("pageerror", lambda error: complaints.append(str(error)))
+        tab.on("request", lambda request: requests.append(request.url))
+        tab.goto((toured / "index.html").as_uri())
+        tab.evaluate("() => { for (const image of document.images) image.loading = 'eager'; }")
+        tab.wait_for_function("[...document.images].every((image) => image.complete)")
+        assert tab.evaluate("[...document.images].map((image) => image.naturalWidth).filter((w) => w === 0)") == []
+        assert tab.evaluate("document.images.length") >= 20
+        assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert complaints == []
+        assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
+    finally:
+        context.close()
+
+
+# -- networks of one's own --------------------------------------------------------------------------------------
+
+OWN = """
+import torch
+from torch import nn
+from phosphene import load
+
+def net(activation, channels, classes=10):
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(channels, 6, 3, stride=2), activation(), nn.Conv2d(6, 8, 3, stride=2), activation(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, classes),
+    )
+
+def digits():
+    labels = [f"digit {n}" for n in range(10)]
+    return load(net(nn.ReLU, 1), device="cpu", input_size=28, mean=(0.1,), std=(0.3,), labels=labels)
+
+def silu():
+    return net(nn.SiLU, 3)
+
+def lonely():
+    return net(nn.ReLU, 3, classes=1)
+
+def features():
+    return net(nn.ReLU, 3)[:4]
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few_steps: None, toured: Path) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("phosphene.report.sections.class_images.SLIDE", ("black swan",))
+    (tmp_path / "own.py").write_text(OWN)
+    (tmp_path / "cat.png").write_bytes((toured.parent / "my cat.png").read_bytes())
+    return tmp_path
+
+
+def tour_of(net: str) -> str:
+    main(["tour", "cat.png", "--net", f"own.py:{net}", "--out", net, "--quiet"])
+    return Path(net, "index.html").read_text(encoding="utf-8")
+
+
+def test_a_small_grey_network_of_ones_own(own: Path) -> None:
+    page = tour_of("digits")
+    assert list(sections(page)) == SECTIONS
+    assert "28 × 28 × 1 numbers" in page and "10 classes" in page
+    found = commands(page)
+    assert "--net own.py:digits" in found["explanations"]
+    assert re.search(r"--target 'digit \d'", found["fooling"])
+    assert list(Path("digits/pictures").glob("filters-own.py-digits.png"))
+    _, *words = shlex.split(found["fooling"])
+    main([*words, "--out", "again.png", "--quiet"])
+    assert Path("again.png").read_bytes() == Path("digits/pictures/fool-fooled.png").read_bytes()
+
+
+def test_a_network_without_a_rule_for_guided_backprop(own: Path) -> None:
+    text = sections(tour_of("silu"))["explanations"]
+    assert re.search(r'class="note">No guided backpropagation here: .*(Silu|SiLU)', text)
+    assert "Guided backpropagation" not in re.sub(r'class="note">[^<]*', "", text).replace("guided) backprop", "")
+    assert len(re.findall(r"<img ", text)) == 2
+    assert len(re.findall(r'class="formula"', text)) == 2
+    assert "--method saliency,grad-cam" in commands(Path("silu/index.html").read_text())["explanations"]
+
+
+def test_a_network_of_one_class(own: Path) -> None:
+    assert list(sections(tour_of("lonely"))) == SECTIONS[:-1]
+
+
+def test_a_feature_extractor_is_refused(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        tour_of("features")
+    assert end.value.code == 2
+    assert "the tour needs a network that classifies; own.py:features gives a tensor" in capsys.readouterr().err
+    assert not Path("features").exists()
