@@ -8,11 +8,13 @@ from __future__ import annotations
 import argparse
 import copy
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from harness import compare
 from samples import batch
-from torch import Tensor, nn
+from torch import Tensor
 
 import phosphene
 from phosphene import explain
@@ -30,79 +32,91 @@ def main() -> None:
         network = phosphene.load(name, device="cpu")
         images = batch(network, options.images)
         classes = network.logits(images).argmax(1)
-        plain = _as_a_user_has_it(network)
+        exact = phosphene.load(name, device="cpu").double()
         for method in (_saliency, _guided, _grad_cam):
-            method(network, plain, images, classes, options.rounds)
+            _check(method(exact, images[:4].double(), classes[:4]))
+            pair = method(network, images, classes)
+            _check(pair)
+            print(compare(pair.name, pair.ours, pair.peer, rounds=options.rounds))
 
 
-def _as_a_user_has_it(network: Network) -> nn.Module:
-    """The network for the peer: normalisation and the untouched module, as any PyTorch user holds it."""
-    twin = copy.deepcopy(network).eval()
-    twin._engines.clear()
-    return twin
+@dataclass(frozen=True)
+class Pair:
+    """The same maps by us and by the peer. `same`: whether the peer has the same rule at all."""
+
+    name: str
+    ours: Callable[[], Tensor]
+    peer: Callable[[], Tensor]
+    same: bool = True
 
 
-def _same(ours: Tensor, peer: Tensor, what: str) -> None:
-    """The same maps? Asserted in float64; in float32 a rounding may flip a ReLU or a pooling's choice, in any library."""
+def _check(pair: Pair) -> None:
+    """The same maps? Asserted in float64. In float32 a rounding can flip a ReLU or a pooling's choice, in any library."""
+    if not pair.same:
+        return
+    ours, peer = _unit(pair.ours()), _unit(pair.peer())
     error = (ours - peer).abs().flatten(1).amax(1) / peer.abs().flatten(1).amax(1)
-    if ours.dtype == torch.float64:
-        assert float(error.max()) <= 1e-4, f"{what}: the maps differ by {float(error.max()):.1e}"
+    kind = str(ours.dtype).removeprefix("torch.")
     print(
-        f"  {what}: relative difference, {str(ours.dtype)[6:]}: median {float(error.median()):.1e}, largest {float(error.max()):.1e}"
+        f"  {pair.name}, {kind}: maps differ by {float(error.median()):.0e} (median), {float(error.max()):.0e} (largest)"
     )
+    if ours.dtype == torch.float64:
+        assert float(error.max()) <= 1e-4, "the maps are not the same"
 
 
-def _saliency(network: Network, plain: nn.Module, images: Tensor, classes: Tensor, rounds: int) -> None:
+def _as_a_user_has_it(network: Network) -> Network:
+    """The network for the peer: normalisation and the untouched module, as any PyTorch user holds it."""
+    return copy.deepcopy(network).eval()
+
+
+def _saliency(network: Network, images: Tensor, classes: Tensor) -> Pair:
     from captum.attr import Saliency
 
-    peer = Saliency(plain)
-
-    def ours() -> Tensor:
-        return explain.saliency(network, images, classes).maps
+    peer = Saliency(_as_a_user_has_it(network))
 
     def theirs() -> Tensor:
         return peer.attribute(images.clone().requires_grad_(), target=classes, abs=True).amax(1).detach()
 
-    _same(ours(), theirs())
-    print(compare(f"{network.name} saliency / captum", ours, theirs, rounds=rounds))
+    return Pair(f"{network.name} saliency / captum", lambda: explain.saliency(network, images, classes).maps, theirs)
 
 
-def _guided(network: Network, plain: nn.Module, images: Tensor, classes: Tensor, rounds: int) -> None:
+def _guided(network: Network, images: Tensor, classes: Tensor) -> Pair:
     from captum.attr import GuidedBackprop
 
-    peer = GuidedBackprop(plain)
-
-    def ours() -> Tensor:
-        return explain.guided_backprop(network, images, classes).gradient  # type: ignore[return-value]
+    peer = GuidedBackprop(_as_a_user_has_it(network))
 
     def theirs() -> Tensor:
-        return peer.attribute(images.clone().requires_grad_(), target=classes).detach()
+        return peer.attribute(images.clone().requires_grad_(), target=classes).detach().sum(1)
 
-    if network.name == "squeezenet1_1":  # captum's knows nn.ReLU only: on ReLU6 it returns another map
-        _same(ours(), theirs())
-    print(compare(f"{network.name} guided backprop / captum", ours, theirs, rounds=rounds))
+    return Pair(
+        f"{network.name} guided backprop / captum",
+        lambda: explain.guided_backprop(network, images, classes).maps,
+        theirs,
+        same=network.name == "squeezenet1_1",  # captum's rule knows nn.ReLU only; ReLU6 gets a plain gradient there
+    )
 
 
-def _grad_cam(network: Network, plain: nn.Module, images: Tensor, classes: Tensor, rounds: int) -> None:
+def _grad_cam(network: Network, images: Tensor, classes: Tensor) -> Pair:
     from pytorch_grad_cam import GradCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
+    plain = _as_a_user_has_it(network)
     layer = network.last_spatial_layer()
     targets = [ClassifierOutputTarget(index) for index in classes.tolist()]
-    cam = GradCAM(model=plain, target_layers=[plain.module.get_submodule(layer)])  # type: ignore[union-attr,operator]
-
-    def ours() -> Tensor:
-        return _unit(explain.grad_cam(network, images, classes).maps)
+    cam = GradCAM(model=plain, target_layers=[plain.module.get_submodule(layer)])
 
     def theirs() -> Tensor:
-        return torch.from_numpy(cam(input_tensor=images, targets=targets))  # type: ignore[arg-type]
+        return torch.from_numpy(cam(input_tensor=images, targets=targets)).to(images)  # type: ignore[arg-type]
 
-    _same(ours(), _unit(theirs()))
-    print(compare(f"{network.name} Grad-CAM / pytorch-grad-cam", ours, theirs, rounds=rounds))
-    cam.activations_and_grads.release()
+    return Pair(
+        f"{network.name} Grad-CAM / pytorch-grad-cam",
+        lambda: explain.grad_cam(network, images, classes).maps,
+        theirs,
+    )
 
 
 def _unit(maps: Tensor) -> Tensor:
+    """Each map from 0 to 1, as pytorch-grad-cam returns them."""
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     return (maps - low) / (high - low).clamp(min=1e-12)
 

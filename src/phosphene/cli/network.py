@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from phosphene.cli import terminal
 from phosphene.cli.options import Net, Said, Source, split
+
+if TYPE_CHECKING:
+    from phosphene.jobs.workshop import Workshop
+    from phosphene.models import Network
+    from phosphene.progress import Job
 
 
 def models(*, said: Said | None = None) -> None:
@@ -67,7 +72,8 @@ def layers(
     source, said = source or Source(), said or Said()
     from phosphene.jobs.workshop import Workshop
 
-    network = Workshop(source.device).network(net, **source.parameters())
+    workshop = Workshop(source.device)
+    network = terminal.run(_load(workshop, net, source), said, workshop)
     shown = [layer for layer in network.layers() if (all_ or layer.leaf) and layer.kind != "Identity"]
     rows = [
         {"name": layer.name, "alias": layer.alias, "kind": layer.kind, "shape": list(layer.shape),
@@ -88,6 +94,12 @@ def layers(
         )  # fmt: skip
 
 
+def _load(workshop: Workshop, net: str, source: Source) -> Job[Network]:
+    """Loading as a job, so that a download shows its progress."""
+    yield from ()
+    return workshop.network(net, **source.parameters())
+
+
 def predict(
     image: Annotated[list[Path], Parameter(negative="", help="Pictures, or folders of them.")],
     *,
@@ -106,8 +118,8 @@ def predict(
     if top < 1:
         raise PhospheneError(f"--top starts at 1, got {top}")
     paths = [str(path) for path in images.find(image)]
-    made = job(Workshop(source.device), images=paths, net=net, top=top, **source.parameters())
-    outcome = terminal.run(made, said)
+    workshop = Workshop(source.device)
+    outcome = terminal.run(job(workshop, images=paths, net=net, top=top, **source.parameters()), said, workshop)
     terminal.facts(outcome.facts, said)
     if not (said.json or said.quiet):
         for row in outcome.facts["predictions"]:

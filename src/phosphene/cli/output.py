@@ -53,7 +53,7 @@ def make(
 
     with reserved([main], output.overwrite):
         workshop = Workshop(source.device)
-        outcome: Outcome = terminal.run(job(verb, workshop, parameters), said)
+        outcome: Outcome = terminal.run(job(verb, workshop, parameters), said, workshop)
         first = outcome.pictures[0]
         chosen = [outcome.picture(single or first.name)] if single_file else list(outcome.pictures)
         paths = [main if single_file or picture is first else _part(main, picture.name) for picture in chosen]

@@ -44,6 +44,9 @@ def rerun(
         bool, Parameter(group=OUTPUT, negative="", show_default=False, help="Replace a picture that exists.")
     ] = False,
     check: Annotated[bool, Parameter(negative="", show_default=False, help="Only compare; write nothing.")] = False,
+    run_code: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Run the recipe's own FILE.py, which you trust.")
+    ] = False,
     said: Said | None = None,
 ) -> None:
     """Make a picture again from its recipe: the same bytes on the same machine and versions.
@@ -67,10 +70,10 @@ def rerun(
     from phosphene.jobs.again import again
 
     if check:
-        made = terminal.run(again(found, picture), said)
+        made = terminal.run(again(found, picture, run_code=run_code), said)
     else:
         with reserved([out], overwrite):
-            made = terminal.run(again(found, picture), said)
+            made = terminal.run(again(found, picture, run_code=run_code), said)
             write_whole(out, made.data, overwrite=overwrite)
             write_whole(recipes.beside(out), (made.recipe.to_json() + "\n").encode(), overwrite=True)
     verdict = "the same bytes" if made.same_file else "the same pixels" if made.same_pixels else "not the same picture"

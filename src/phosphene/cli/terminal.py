@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from phosphene.cli.options import Said
+    from phosphene.jobs.workshop import Workshop
     from phosphene.progress import Event, Job
 
 
-def run(job: Job[Any], said: Said) -> Any:
+def run(job: Job[Any], said: Said, workshop: Workshop | None = None) -> Any:
     """Drive a job to its end under a progress bar on stderr (none with --quiet, --json, or where it isn't a terminal)."""
     from phosphene.progress import run as drive
 
     if said.quiet or said.json or not sys.stderr.isatty():
         return drive(job)
     with _bar() as listen:
+        if workshop is not None:
+            workshop.listen = listen  # downloads of weights show in the same bar
         return drive(job, listen)
 
 

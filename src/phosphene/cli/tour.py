@@ -42,7 +42,9 @@ def tour(
     from phosphene.report.tour import tour as job
 
     with reserved([page, folder / "any.png"], overwrite), _photograph(image, out) as path:
-        made = terminal.run(job(Workshop(source.device), image=path, net=net, seed=seed, **source.parameters()), said)
+        workshop = Workshop(source.device)
+        parameters = source.parameters()
+        made = terminal.run(job(workshop, image=path, net=net, seed=seed, **parameters), said, workshop)
         written = write([(folder / f"{m.name}.png", m.picture.image, m.recipe.to_json()) for m in made.made], overwrite)
         write_whole(page, made.html.encode(), overwrite=True)
     seconds = time.perf_counter() - begun

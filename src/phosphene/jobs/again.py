@@ -12,7 +12,7 @@ from phosphene.errors import PhospheneError
 from phosphene.images.save import FORMATS
 from phosphene.jobs import job
 from phosphene.jobs.outcome import Outcome
-from phosphene.jobs.workshop import Workshop
+from phosphene.jobs.workshop import Workshop, code_file
 from phosphene.progress import Job
 from phosphene.recipe import Recipe, hash_file
 
@@ -36,8 +36,14 @@ class Again:
     changed: tuple[str, ...]
 
 
-def again(recipe: Recipe, picture: Path) -> Job[Again]:
+def again(recipe: Recipe, picture: Path, *, run_code: bool = False) -> Job[Again]:
     """Run `recipe` and compare with `picture`, the file that it came with.
+
+    Args:
+        recipe: what to run.
+        picture: the file to compare with; inputs that have moved are looked for beside it.
+        run_code: whether a network that the recipe names as `FILE.py:FUNCTION` may be run. A recipe may come from
+            anywhere, so nobody's code is run without being asked for.
 
     Raises:
         PhospheneError: an input that is gone or has other bytes, or a verb or option that this version doesn't know.
@@ -45,6 +51,9 @@ def again(recipe: Recipe, picture: Path) -> Job[Again]:
     kind = FORMATS.get(picture.suffix.removeprefix(".").lower())
     if kind is None:
         raise PhospheneError(f"'{picture}' is no picture: give the .png, .jpg, .webp or .tiff that the recipe is of")
+    code = code_file(str(recipe.parameters.get("net")))
+    if code is not None and not run_code:
+        raise PhospheneError(f"this recipe runs the Python file '{code}': give --run-code if you trust it")
     workshop = Workshop(recipe.device, folder=picture.parent, expected=recipe.inputs)
     _check_inputs(recipe, workshop)
     threads = torch.get_num_threads()

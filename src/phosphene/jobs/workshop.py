@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from phosphene.errors import LabelError, PhospheneError
 from phosphene.models import Network, load
 from phosphene.models.labels import Labels
 from phosphene.models.weights import digest
+from phosphene.progress import Event
 from phosphene.recipe import Recipe, hash_file, versions
 
 
@@ -36,6 +37,7 @@ class Workshop:
         self.networks: dict[str, str] = {}
         self._loaded: dict[tuple[str, str | None, str | None], tuple[Network, str]] = {}
         self._images: dict[str, tuple[Tensor, str]] = {}
+        self.listen: Callable[[Event], None] | None = None  # is told the progress of downloads
 
     def fresh(self) -> Workshop:
         """The same shelves with an empty record."""
@@ -50,12 +52,14 @@ class Workshop:
         if key not in self._loaded:
             names = _read_labels(self.find(labels), labels) if labels is not None else None
             file = self.find(weights) if weights is not None else None
-            network = load(net, file, self.device, labels=names)
+            network = load(net, file, self.device, labels=names, listen=self.listen)
             self._loaded[key] = (network, digest(network.module.state_dict()))
         network, found = self._loaded[key]
         self.networks[net] = found
         if labels is not None:
             self.inputs[labels] = hash_file(self.find(labels))
+        if (code := code_file(net)) is not None:
+            self.inputs[code] = hash_file(code)
         return network
 
     def image(self, path: str) -> Tensor:
@@ -89,6 +93,11 @@ class Workshop:
             return beside
         wanted = self.expected.get(path)
         return beside if wanted is not None and hash_file(here) != wanted == hash_file(beside) else here
+
+
+def code_file(net: str) -> str | None:
+    """The file of a `FILE.py:FUNCTION`; None for other networks."""
+    return net.rpartition(":")[0] if ".py:" in net else None
 
 
 def check_seed(seed: int) -> None:

@@ -66,8 +66,7 @@ def load(
         network = _own(net, name or type(net).__name__, weights, labels, input_size, mean, std)
         return network if device == "auto" else network.to(where)
     if ".py:" in net:
-        made = _from_file(net)
-        network = made if isinstance(made, Network) else _own(made, name or net, weights, labels, input_size, mean, std)
+        network = _own(_from_file(net), name or net, weights, labels, input_size, mean, std)
     else:
         network = _by_name(net, weights, labels, input_size, mean, std, listen)
     return network.eval().to(where)
@@ -272,10 +271,10 @@ def _from_file(spec: str) -> Any:
     path = Path(file)
     if not path.is_file():
         raise NetworkError(f"there is no file '{file}' to take the network from (FILE.py:FUNCTION)")
-    module_spec = importlib.util.spec_from_file_location(path.stem, path)
+    module_spec = importlib.util.spec_from_file_location(f"phosphene_user_{path.stem}", path)
     assert module_spec is not None and module_spec.loader is not None
     python = importlib.util.module_from_spec(module_spec)
-    sys.modules.setdefault(path.stem, python)
+    sys.modules[module_spec.name] = python  # dataclasses and pickle look a class's module up by name
     try:
         module_spec.loader.exec_module(python)
         made = getattr(python, function)()
@@ -292,6 +291,8 @@ def _from_file(spec: str) -> Any:
 
 def _own(module: nn.Module, name: str, file: Any, labels: Any, size: Any, mean: Any, std: Any) -> Network:
     if isinstance(module, Network):
+        if any(option is not None for option in (file, labels, size, mean, std)):
+            raise NetworkError(f"'{name}' is a Network already: it takes no weights, labels, size, mean or std")
         return module
     if file is not None:
         weights.fit(module, weights.read_state_dict(file), source=str(file))
