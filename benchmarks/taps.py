@@ -8,11 +8,12 @@ The peer is the best that one writes by hand: the prefix of the very copy that P
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import torch
 from harness import compare
 from samples import SHARED, batch
-from torch import Tensor, nn
+from torch import Tensor
 
 import phosphene
 from phosphene.models import Network
@@ -29,8 +30,8 @@ def main() -> None:
 
 
 def _run(network: Network, layer: str, prefix) -> None:
-    images = batch(network, 8)
-    module: nn.Module = network.prepared
+    images = batch(network, network.batch_size(network.input_size))
+    module: Any = network.prepared
 
     def by_hand() -> Tensor:
         with torch.no_grad():
@@ -40,8 +41,8 @@ def _run(network: Network, layer: str, prefix) -> None:
         return network.record(images, [layer])[layer]
 
     assert torch.equal(recorded(), by_hand())
-    timing = compare(f"{network.name} {layer}: record / by hand", by_hand, recorded, rounds=15)
-    print(timing)
+    timing = compare(f"{network.name} {layer}: record / by hand", recorded, by_hand, rounds=15)
+    print(f"{timing}   record costs {1 / timing.ratio:.2f}x the prefix")
 
 
 if __name__ == "__main__":

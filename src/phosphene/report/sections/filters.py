@@ -16,18 +16,16 @@ TITLE = "First layers are easy to see"
 def make(stage: Stage) -> Job[Section | None]:
     """The first layers of the tour's network, of the bundled ones, and of VGG-16 where its weights are here."""
     nets = [stage.net, *(net for net in _others() if net != stage.net)]
-    figures, shapes = [], []
+    figures, note = [], ""
     for net in nets:
         try:
             outcome = yield from stage.run("filters", stage.source(net), part=_safe(net))
-        except PhospheneError:
-            if net == stage.net:
-                raise  # the user's own network
+        except PhospheneError as refusal:  # a first layer that doesn't see the image, or other weights than we know
+            note = f"{refusal}." if net == stage.net else note
             continue
         picture = outcome.pictures[0]
         count, channels, height, width = outcome.facts["shape"]
         figures.append(figure(picture, caption=f"*{net}*: {count} × {channels} × {height} × {width}"))
-        shapes.append((net, count))
     return Section(
         key="filters",
         title=TITLE,
@@ -42,6 +40,7 @@ def make(stage: Stage) -> Job[Section | None]:
             "Deeper weights act on the features before them, not on colours, and can't be looked at like this. For those"
             " we have to ask the network.",
         ),
+        note=note,
         command=command_line("filters", stage.source()),
         seconds=0,
     )

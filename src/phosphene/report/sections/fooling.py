@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from phosphene.jobs.command import command_line
+from phosphene.models import Labels
 from phosphene.progress import Job
 from phosphene.report.page import Section, Table
 from phosphene.report.stage import Stage, figure
@@ -19,7 +23,7 @@ def make(stage: Stage) -> Job[Section | None]:
         return None
     photo = network.preprocess(stage.workshop.image(stage.image))
     ranking = network.predict(photo, len(network.labels))[0]
-    if len(network.labels) == 1000:
+    if network.labels == Labels.imagenet():
         target = next(name for name in TARGETS if network.labels.resolve(name) != ranking.indices[0])
     else:
         last = ranking.indices[-1]  # the class that it finds least likely
@@ -62,9 +66,19 @@ def make(stage: Stage) -> Job[Section | None]:
             "Start from an arbitrary image, pick an arbitrary class, modify the image to maximise the class, repeat until"
             " the network is fooled. It is the same gradient that drew the saliency map, followed instead of looked at.",
             (success if found["success"] else f"Here {found['steps']} steps were not enough.")
-            + " Random noise of that size changes nothing: it is the *direction* that matters, and in a hundred and fifty"
-            " thousand dimensions there is always a direction.",
+            + f" {_control(found)} It is the *direction* that matters, and in {photo.numel():,} dimensions there is always"
+            " a direction.",
         ),
         command=command_line("fool", parameters),
         seconds=0,
     )
+
+
+def _control(found: Mapping[str, Any]) -> str:
+    """What noise of the same size did, in a sentence."""
+    noise = found["noise"]
+    if noise["index"] == found["before"]["index"]:
+        return f"Random noise of the same size leaves the answer at *{noise['name']}*."
+    if noise["index"] == found["target"]["index"]:
+        return "Here even random noise of that size is enough, which says how unsure the network was."
+    return f"Random noise of the same size does not get there: the network then says *{noise['name']}*."
