@@ -163,10 +163,10 @@ _HARMLESS = frozenset({
     "Flatten", "Unflatten", "Select", "Slice", "Index", "IndexSelect", "Gather", "Split", "SplitWithSizes", "Chunk",
     "Unbind", "Cat", "Stack", "Roll", "Flip", "ConstantPadNd", "ReflectionPad2D", "ReplicationPad2D", "PixelShuffle",
     "PixelUnshuffle", "Repeat", "Narrow", "Add", "Sub", "Rsub", "Neg", "Mul", "Div", "Sum", "Mean", "Addmm", "Mm",
-    "Mv", "Bmm", "Baddbmm", "Einsum", "Dot", "Convolution", "MkldnnConvolution", "CudnnConvolution", "ThnnConv2D", "SlowConv2D",
-    "ConvDepthwise2D", "Linear", "MkldnnLinear", "NativeBatchNorm", "CudnnBatchNorm", "MiopenBatchNorm", "AvgPool2D",
-    "AdaptiveAvgPool2D", "MkldnnAdaptiveAvgPool2D", "MaxPool2DWithIndices", "MkldnnMaxPool2D", "AdaptiveMaxPool2D",
-    "Max", "Amax", "UpsampleBilinear2D", "UpsampleNearest2D", "UpsampleBicubic2D",
+    "Mv", "Bmm", "Baddbmm", "Einsum", "Dot", "Convolution", "MkldnnConvolution", "CudnnConvolution", "ThnnConv2D",
+    "SlowConv2D", "ConvDepthwise2D", "Linear", "MkldnnLinear", "NativeBatchNorm", "CudnnBatchNorm", "MiopenBatchNorm",
+    "AvgPool2D", "AdaptiveAvgPool2D", "MkldnnAdaptiveAvgPool2D", "MaxPool2DWithIndices", "MkldnnMaxPool2D",
+    "AdaptiveMaxPool2D", "Max", "Amax", "UpsampleBilinear2D", "UpsampleNearest2D", "UpsampleBicubic2D",
 })  # fmt: skip
 """Nodes of the autograd graph that are linear in their one input, or choose among its values (poolings)."""
 
