@@ -32,8 +32,8 @@ $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 
 # VGG-16 is the lecture's own network. It is 60 MB and not bundled; without a source the tour goes on without it.
 demo: $(VENV)/.installed
-	@$(PIP) install --quiet -e '.[mirror]' && $(BIN)/phosphene models get vgg16 \
-		|| echo "VGG-16 could not be fetched: going on with the bundled networks"
+	@$(BIN)/python -c 'import onnx' 2>/dev/null || $(PIP) install --quiet -e '.[mirror]' || true
+	@$(BIN)/phosphene models get vgg16 || echo "VGG-16 could not be fetched: going on with the bundled networks"
 	$(BIN)/phosphene tour --overwrite --out $(OUT)
 	@echo "Open the report: $(CURDIR)/$(OUT)/index.html"
 
@@ -54,10 +54,10 @@ lint: $(VENV)/.installed-test
 	$(BIN)/pyright
 
 bench: $(VENV)/.installed-test
-	cd benchmarks && for each in accuracy taps explain fooling class_images; do \
+	cd benchmarks && for each in accuracy taps explain fooling class_images tour; do \
 		echo "== $$each"; ../$(BIN)/python $$each.py || exit 1; done
 
-docs: $(VENV)/.installed-test
+docs: $(VENV)/.installed-test browser
 	$(BIN)/python tools/make_pictures.py
 
 clean:

@@ -38,6 +38,7 @@ def main() -> None:
         f" {float(other[:, 0].float().mean()):.0%}, top-5 {float(other.any(1).float().mean()):.0%};"
         f" {seconds / len(classes):.1f} s per picture"
     )
+    assert own >= 0.9, "fewer than 90% are their class for the network that made them"
     if options.out:
         panels = [
             images.Panel(picture, network.labels[index]) for picture, index in zip(found.images, classes, strict=True)

@@ -39,6 +39,7 @@ def main() -> None:
             back = [_read_back(picture, Path(folder) / f"{place}.png") for place, picture in enumerate(found.images)]
         again = network.logits(torch.cat(back)).argmax(1)
         survived = int((again == torch.tensor(targets)).sum())
+        assert bool(found.success.all()) and survived == len(targets), "one was not fooled, or not after saving"
         print(
             f"{name:<20} fooled {int(found.success.sum())}/{len(targets)}, from PNG {survived}/{len(targets)};"
             f" L2 median {statistics.median(found.l2.tolist()):.2f} (largest {float(found.l2.max()):.2f}),"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from phosphene import images
 from phosphene.models import Network
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+SHARED = Path(os.environ.get("PHOSPHENE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 
 def paths() -> list[Path]:

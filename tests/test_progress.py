@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import time
-
 import pytest
 
-from phosphene.progress import Event, Finished, Job, Rate, Started, Step, run
+from phosphene.progress import Event, Finished, Job, Started, Step, run
 
 
 def counting(total: int, released: list[str]) -> Job[str]:
@@ -61,18 +59,3 @@ def test_jobs_within_jobs() -> None:
     events: list[Event] = []
     assert run(outer(), events.append) == ["done", "done"]
     assert [type(event) for event in events] == [Started, Step, Finished, Started, Finished]
-
-
-def test_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    rate = Rate(10, started=100.0)
-    assert (rate.per_second, rate.seconds_left) == (0.0, None)
-    now[0] = 102.0
-    assert rate.seconds_left is None
-    rate.update(4)
-    assert (rate.per_second, rate.seconds_left) == (2.0, 3.0)
-    rate.update(10)
-    assert rate.seconds_left == 0
-    endless = Rate(None, started=100.0, done=6)
-    assert (endless.per_second, endless.seconds_left) == (3.0, None)

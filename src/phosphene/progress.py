@@ -14,9 +14,8 @@ A job is a generator of events that returns its result::
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
@@ -65,29 +64,3 @@ def run(job: Job[Result], listen: Callable[[Event], None] | None = None) -> Resu
         return end.value
     finally:
         job.close()
-
-
-@dataclass
-class Rate:
-    """Steps per second and seconds left, from the clock."""
-
-    total: int | None
-    started: float = field(default_factory=time.monotonic)
-    done: int = 0
-
-    def update(self, done: int) -> None:
-        """Say that `done` steps are done in all."""
-        self.done = done
-
-    @property
-    def per_second(self) -> float:
-        """Steps per second since the start; 0 before the first step."""
-        elapsed = time.monotonic() - self.started
-        return self.done / elapsed if elapsed > 0 else 0.0
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Seconds until `total` at the present rate; None where either is unknown."""
-        if self.total is None or self.per_second == 0:
-            return None
-        return (self.total - self.done) / self.per_second

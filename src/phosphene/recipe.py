@@ -91,8 +91,8 @@ def hash_file(path: str | Path) -> str:
 
 
 def beside(picture: Path) -> Path:
-    """Where the recipe of `picture` lies as a file: `cat.png` -> `cat.json`."""
-    return picture.with_suffix(".json")
+    """Where the recipe of `picture` lies as a file: `cat.png` -> `cat.png.json`."""
+    return picture.with_name(picture.name + ".json")
 
 
 def read(picture: str | Path) -> Recipe:

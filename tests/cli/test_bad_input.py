@@ -314,8 +314,8 @@ def test_parts_that_exist_are_kept(here: Path, refused: Any) -> None:
 
 
 def test_a_json_of_somebody_else_is_kept(here: Path, refused: Any) -> None:
-    (here / "cats.json").write_text('{"mine": 1}')
-    assert "'cats.json' exists and is no recipe" in refused("filters", *SQUEEZE, "--out", "cats.png")
+    (here / "cats.png.json").write_text('{"mine": 1}')
+    assert "'cats.png.json' exists and is no recipe" in refused("filters", *SQUEEZE, "--out", "cats.png")
     assert "is no recipe" in refused("filters", *SQUEEZE, "--out", "cats.png", "--overwrite")
 
 
@@ -347,7 +347,7 @@ def test_a_tour_without_a_usable_network_leaves_nothing(refused: Any, net: str) 
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        ("cat.png", "carries no recipe, and there is no cat.json beside it"),
+        ("cat.png", "carries no recipe, and there is no cat.png.json beside it"),
         ("gone.png", "does not exist"),
         ("folder", "is a folder"),
         ("text.jpg", "is not an image"),
@@ -364,12 +364,12 @@ def test_pictures_without_a_recipe(here: Path, refused: Any, command: str, file:
 
 
 def test_recipes_of_another_world(here: Path, refused: Any) -> None:
-    (here / "cat.json").write_text('{"verb": "workshop", "parameters": {}, "picture": "x"}')
+    (here / "cat.png.json").write_text('{"verb": "workshop", "parameters": {}, "picture": "x"}')
     assert "this version has no command 'workshop'" in refused("recipe", "cat.png")
     assert "no command 'workshop' makes pictures" in refused("rerun", "cat.png")
-    (here / "cat.json").write_text('{"verb": "filters", "parameters": {"shiny": true}, "picture": "x"}')
+    (here / "cat.png.json").write_text('{"verb": "filters", "parameters": {"shiny": true}, "picture": "x"}')
     assert "other options than this version has" in refused("rerun", "cat.png")
-    (here / "cat.json").write_text('{"verb": "filters", "parameters": {"net": "squeezenet1_1"}, "picture": "x"}')
+    (here / "cat.png.json").write_text('{"verb": "filters", "parameters": {"net": "squeezenet1_1"}, "picture": "x"}')
     assert "'filters' makes no picture 'x'" in refused("rerun", "cat.png")
 
 

@@ -240,7 +240,7 @@ def test_filters(run: Any, net: str) -> None:
     path = Path("made") / f"{net}-filters.png"
     assert said.out == f"wrote {path}\n"
     check_picture(path, 200)
-    assert sorted(os.listdir("made")) == [f"{net}-filters.json", f"{net}-filters.png"]
+    assert sorted(os.listdir("made")) == [f"{net}-filters.png", f"{net}-filters.png.json"]
 
 
 def test_activations(run: Any) -> None:
@@ -294,7 +294,7 @@ def test_explain_a_unit(run: Any, squeezenet: Network) -> None:
 
 def test_explain_into_one_file(run: Any) -> None:
     run("explain", "cat.png", *SQUEEZE, "--method", "saliency,grad-cam", "--out", "new/one.png")
-    assert sorted(os.listdir("new")) == ["one.json", "one.png"]
+    assert sorted(os.listdir("new")) == ["one.png", "one.png.json"]
     check_picture(Path("new/one.png"))
 
 

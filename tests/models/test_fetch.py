@@ -290,7 +290,7 @@ def test_a_failure_says_what_was_tried_and_what_to_do(server: Server, alexnet: s
 def test_every_torchvision_default_carries_a_hash():
     from torchvision import models
 
-    for name in fetch._torchvision_names():
+    for name in fetch.torchvision_names():
         weights: Any = models.get_model_weights(name)
         assert len(fetch.hash_prefix(weights.DEFAULT.url)) >= 8
     assert fetch.hash_prefix(models.VGG16_Weights.IMAGENET1K_FEATURES.url) == "88682ab5"

@@ -26,7 +26,7 @@ from phosphene import images as pictures
 from phosphene.attacks.projected import Ball, move_until_done
 from phosphene.errors import LabelError, PhospheneError
 from phosphene.models import Network
-from phosphene.progress import Job
+from phosphene.progress import Job, Started
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,7 @@ def fool(
         needed = ((wanted - odds) / length * OVERSHOOT).clamp(SHORTEST, step)
         return gradient * (needed / length).view(-1, 1, 1, 1), odds >= wanted
 
+    yield Started(f"fool {network.name}", steps)
     start = pictures.quantize(images.to(network.mean))
     moved = yield from move_until_done(start, move, steps=steps, ball=ball)
     result = _as_saved(moved.images, start, ball)

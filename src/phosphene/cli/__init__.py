@@ -62,6 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+    except (MemoryError, RuntimeError) as problem:
+        if not isinstance(problem, MemoryError) and "alloc" not in str(problem) and "out of memory" not in str(problem):
+            raise
+        _fail("there is not enough memory for this: use a smaller picture, fewer targets or a smaller --size")
     except OSError as problem:
         where = f" '{problem.filename}'" if problem.filename else ""
         _fail(f"{problem.strerror or problem}{where}")

@@ -1,20 +1,22 @@
-"""Writing a job's pictures: checked before the work begins, all of them or none, each with its recipe."""
+"""Writing a job's pictures: checked before the work begins, each whole or not at all, each with its recipe."""
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phosphene.errors import OutputError
+from phosphene.names import file_name
 
 if TYPE_CHECKING:
     from phosphene.cli.options import Output, Said, Source
     from phosphene.jobs.outcome import Outcome
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
-_NOT_WRITTEN = (".avif", ".bmp", ".eps", ".gif", ".heic", ".html", ".jfif", ".json", ".pdf", ".ppm", ".svg", ".txt")
+_NO_FOLDER = (".heic", ".heif", ".html", ".json", ".svg", ".txt", ".mp4")
 
 
 def make(
@@ -44,13 +46,15 @@ def make(
     single_file = is_file(target)
     if lossless and target.suffix.lower() in (".jpg", ".jpeg"):
         raise OutputError("a JPEG changes pixels by more than the fooling does: write .png, .webp or .tiff")
-    main = target if single_file else target / f"{_safe(stem)}-{verb}.png"
+    main = target if single_file else target / f"{file_name(stem)}-{verb}.png"
     _keep_input(main, parameters.get("image"))
 
     from phosphene.cli import terminal
     from phosphene.jobs import job
     from phosphene.jobs.workshop import Workshop
 
+    if not (single_file or output.overwrite):
+        _keep_parts(main)
     with reserved([main], output.overwrite):
         workshop = Workshop(source.device)
         outcome: Outcome = terminal.run(job(verb, workshop, parameters), said, workshop)
@@ -85,8 +89,11 @@ def write(pictures: list[tuple[Path, Any, str]], overwrite: bool) -> list[Path]:
 
 def is_file(target: Path) -> bool:
     """Whether `--out` names one file rather than a folder. Raises OutputError for a file that can't be written."""
+    from PIL import Image
+
     suffix = target.suffix.lower()
-    if suffix in _NOT_WRITTEN and not target.is_dir():
+    other = suffix not in SUFFIXES and (suffix in Image.registered_extensions() or suffix in _NO_FOLDER)
+    if other and not target.is_dir():
         raise OutputError(f"'{target}' can't be written as {suffix}: give a folder, or a .png, .jpg, .webp or .tiff")
     return suffix in SUFFIXES
 
@@ -150,15 +157,19 @@ def _is_recipe(path: Path) -> bool:
     return True
 
 
+def _keep_parts(main: Path) -> None:
+    """Refuse before the work what `write` would refuse after it: pictures of an earlier run that would be replaced."""
+    from phosphene.recipe import beside
+
+    for part in sorted(main.parent.glob(f"{glob.escape(main.stem)}-*{main.suffix}")):
+        if beside(part).exists():
+            check_writable(part, overwrite=False)
+
+
 def _keep_input(main: Path, image: object) -> None:
     if isinstance(image, str) and main.exists() and Path(image).exists() and main.samefile(image):
         raise OutputError(f"'{main}' is the photograph itself, which is kept: give another --out")
 
 
 def _part(main: Path, name: str) -> Path:
-    return main.with_name(f"{main.stem}-{_safe(name)}{main.suffix}")
-
-
-def _safe(name: str) -> str:
-    kept = "".join(letter if letter.isalnum() or letter in "._" else "-" for letter in name)
-    return "-".join(part for part in kept.split("-") if part) or "picture"
+    return main.with_name(f"{main.stem}-{file_name(name)}{main.suffix}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -67,7 +68,7 @@ def explain(
 ) -> None:
     """Show which pixels matter for a class or for a single unit."""
     source, output, said = source or Source(), output or Output(), said or Said()
-    methods = split(method) or (["saliency", "guided-backprop"] if unit is not None else ["all"])
+    methods = split(method) or ["all"]
     parameters = {
         "image": str(image), "net": net, **source.parameters(), "methods": methods, "class_name": class_, "unit": unit,
         "layer": layer,
@@ -93,14 +94,20 @@ def visualize(
     steps: Annotated[int, Parameter(help="Steps of gradient ascent.")] = 200,
     rate: Annotated[float | None, Parameter(help="Adam's learning rate; default: what suits the canvas.")] = None,
     l2: Annotated[float | None, Parameter(help="Lambda of S - lambda ||I||^2; default: what suits the canvas.")] = None,
-    blur: Annotated[float, Parameter(help="Sigma of the Gaussian blur every 2 steps (pixel canvas).")] = 0.7,
-    clip_norm: Annotated[float, Parameter(help="Share of smallest pixels set to 0 (pixel canvas).")] = 0.02,
-    clip_gradient: Annotated[float, Parameter(help="Share of least useful pixels set to 0 (pixel canvas).")] = 0.02,
+    blur: Annotated[
+        float | None, Parameter(help="Pixel canvas: sigma of the Gaussian blur every 2 steps; default: 0.7.")
+    ] = None,
+    clip_norm: Annotated[
+        float | None, Parameter(help="Pixel canvas: share of smallest pixels set to 0; default: 0.02.")
+    ] = None,
+    clip_gradient: Annotated[
+        float | None, Parameter(help="Pixel canvas: share of least useful pixels set to 0; default: 0.02.")
+    ] = None,
     jitter: Annotated[int, Parameter(help="Random shift before each step, in pixels.")] = 16,
     rotate: Annotated[float, Parameter(help="Random rotation before each step, in degrees.")] = 15.0,
     scale: Annotated[float, Parameter(help="Random zoom before each step: 0.2 for 0.8 to 1.2.")] = 0.2,
     size: Annotated[int | None, Parameter(help="Side of the pictures; default: the network's input.")] = None,
-    seed: Annotated[int, Parameter(help="Of the random movements and the start.")] = 0,
+    seed: Annotated[int, Parameter(help="Of the random movements.")] = 0,
     source: Source | None = None,
     output: Output | None = None,
     said: Said | None = None,
@@ -149,3 +156,4 @@ def fool(
             f" {found['target']['probability']:.1%}; give more --steps or less --confidence",
             said,
         )
+        sys.exit(1)

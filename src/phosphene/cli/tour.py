@@ -39,14 +39,22 @@ def tour(
     from phosphene.cli.output import reserved, write
     from phosphene.images.save import write_whole
     from phosphene.jobs.workshop import Workshop
+    from phosphene.names import file_name
+    from phosphene.recipe import beside
     from phosphene.report.tour import tour as job
 
-    with reserved([page, folder / "any.png"], overwrite), _photograph(image, out) as path:
+    with reserved([page, folder / "any.png"], overwrite), _photograph(image, out, overwrite) as path:
         workshop = Workshop(source.device)
         parameters = source.parameters()
         made = terminal.run(job(workshop, image=path, net=net, seed=seed, **parameters), said, workshop)
-        written = write([(folder / f"{m.name}.png", m.picture.image, m.recipe.to_json()) for m in made.made], overwrite)
+        stale = _ours(folder)
+        written = write(
+            [(folder / f"{file_name(m.name)}.png", m.picture.image, m.recipe.to_json()) for m in made.made], overwrite
+        )
         write_whole(page, made.html.encode(), overwrite=True)
+        for old in stale - set(written):
+            old.unlink()
+            beside(old).unlink()
     seconds = time.perf_counter() - begun
     terminal.say(f"the report is ready after {seconds:.0f} s: {page}", said)
     terminal.say(f"its {len(written)} pictures, each with its recipe: {folder}", said)
@@ -57,8 +65,15 @@ def tour(
     )  # fmt: skip
 
 
+def _ours(folder: Path) -> set[Path]:
+    """The pictures of an earlier tour: those with a recipe beside them."""
+    from phosphene.recipe import beside
+
+    return {path for path in folder.glob("*.png") if beside(path).exists()}
+
+
 @contextmanager
-def _photograph(image: Path | None, out: Path) -> Iterator[str]:
+def _photograph(image: Path | None, out: Path, overwrite: bool) -> Iterator[str]:
     """The photograph's path; without one, scikit-image's Chelsea the cat (CC0, Stefan van der Walt).
 
     The example is put beside the report, for the report's commands, and taken away again if the report fails.
@@ -71,9 +86,11 @@ def _photograph(image: Path | None, out: Path) -> Iterator[str]:
 
     spec = find_spec("skimage")
     assert spec is not None and spec.origin is not None
-    path = out / "chelsea.png"
+    path, example = out / "chelsea.png", Path(spec.origin).parent / "data" / "chelsea.png"
     was_there = path.exists()
-    shutil.copyfile(Path(spec.origin).parent / "data" / "chelsea.png", path)
+    if was_there and not overwrite and path.read_bytes() != example.read_bytes():
+        raise OutputError(f"'{path}' is another picture and is kept: give --overwrite to replace it, or another --out")
+    shutil.copyfile(example, path)
     try:
         yield str(path)
     except BaseException:

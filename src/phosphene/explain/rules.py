@@ -131,7 +131,7 @@ def _note(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any)
     for made in _tensors_in(result) if active or hidden else ():
         if not made.requires_grad:
             setattr(made, _MADE_FROM_IMAGE, True)
-        elif hidden and made.grad_fn is not None and _kind(made.grad_fn) in _FACTORS:
+        elif hidden and made.grad_fn is not None and _kind(made.grad_fn) in (*_FACTORS, "Add", "Sub", "Rsub"):
             _notes(made.grad_fn)[_NOTE] = "factor"
     if func in _ADDS_IN_PLACE or (func is Tensor.__setitem__ and not any(True for _ in _tensors_in(args[1]))):
         _note_linear_change(args[0])
@@ -168,7 +168,7 @@ _HARMLESS = frozenset({
     "AvgPool2D", "AdaptiveAvgPool2D", "MkldnnAdaptiveAvgPool2D", "MaxPool2DWithIndices", "MkldnnMaxPool2D",
     "AdaptiveMaxPool2D", "Max", "Amax", "UpsampleBilinear2D", "UpsampleNearest2D", "UpsampleBicubic2D",
 })  # fmt: skip
-"""Nodes of the autograd graph that are linear in their one input, or choose among its values (poolings)."""
+"""Nodes of the autograd graph that are linear in their one input, or choose among its values (poolings, maxout)."""
 
 _FACTORS = {
     "Mul": (0, 1), "Div": (0, 1), "Mm": (0, 1), "Mv": (0, 1), "Dot": (0, 1), "Bmm": (0, 1), "Addmm": (1, 2),
@@ -220,12 +220,14 @@ def _problem(node: Any) -> str | None:
         return None if _notes(node).get(_NOTE) == "linear" else "a change in place of a part of a tensor"
     if kind not in _HARMLESS:
         return kind
+    if _notes(node).get(_NOTE) == "factor":
+        return f"{kind} of two things made from the image"
     if getattr(node, "_saved_training", False):
         return f"{kind} by the image's own statistics"
     if kind in _FACTORS:
         active = [parent is not None for parent, _ in node.next_functions]
         factors = [place < len(active) and active[place] for place in _FACTORS[kind]]
-        if all(factors) or (kind == "Div" and factors[1]) or _notes(node).get(_NOTE) == "factor":
+        if all(factors) or (kind == "Div" and factors[1]):
             return f"{kind} of two things made from the image"
     return None
 

@@ -57,17 +57,24 @@ def activations(
     return Outcome((Picture("activations", sheet, alt, _NOTE), *made), facts)
 
 
-_NOTE = "Each tile is one channel, strongest first; black is zero, bright is the channel's own maximum."
+_NOTE = "Each tile is one channel, most distinct first, scaled to its own maximum. Zero is black (white, beside blue and red)."
 
 
 def _picture(layer: Activations) -> Picture:
-    tiles = pictures.sequential(layer.maps.cpu().clamp(min=0), percentile=100).images
+    maps = layer.maps.cpu()
+    paint = pictures.diverging if _signed(layer) else pictures.sequential
+    tiles = paint(maps if _signed(layer) else maps.clamp(min=0), percentile=100).images
     height, width = tiles.shape[-2:]
     scale = max(1, TILE // max(height, width))
     columns = 4 if len(tiles) % 4 == 0 else len(tiles)
     grid = pictures.grid(_at_most(tiles, 2 * TILE), columns=columns, gap=2, scale=scale)
     alt = f"The {len(tiles)} strongest channels of {layer.layer}"
     return Picture(layer.layer, grid, alt, _short(layer), pixelated=True)
+
+
+def _signed(layer: Activations) -> bool:
+    """Whether the layer gives negative values that matter: before its non-linearity, say."""
+    return float(layer.maps.min()) < -0.01 * float(layer.maps.abs().max())
 
 
 def _at_most(tiles: Tensor, side: int) -> Tensor:

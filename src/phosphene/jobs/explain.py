@@ -31,7 +31,7 @@ def explain(
     layer: str | None = None,
 ) -> Job[Outcome]:
     """Pictures: `explain` (the sheet), and one per method, named after it. `class_name` None: the predicted class."""
-    names = _known(methods)
+    names = _known(methods, for_unit=unit is not None)
     if layer is not None and "grad-cam" not in names:
         raise PhospheneError("--layer is Grad-CAM's: add grad-cam to --method (a unit is --unit LAYER:CHANNEL)")
     network = workshop.network(net, weights, labels)
@@ -53,8 +53,10 @@ def explain(
     return Outcome((main, *made), {"net": net, "target": words, "methods": facts})
 
 
-def _known(names: Sequence[str]) -> list[str]:
-    wanted = list(methods.METHODS) if list(names) in ([], ["all"]) else list(names)
+def _known(names: Sequence[str], *, for_unit: bool) -> list[str]:
+    """The methods of these names; `all` are those that fit: Grad-CAM explains classes only."""
+    every = [name for name in methods.METHODS if not (for_unit and name == "grad-cam")]
+    wanted = every if list(names) in ([], ["all"]) else list(names)
     for name in wanted:
         if name not in methods.METHODS:
             raise PhospheneError(

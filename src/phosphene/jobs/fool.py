@@ -11,7 +11,7 @@ from phosphene.errors import LabelError
 from phosphene.jobs.outcome import Outcome, Picture
 from phosphene.jobs.workshop import Workshop, check_seed
 from phosphene.models import Network
-from phosphene.progress import Job, Started
+from phosphene.progress import Job
 
 
 def fool(
@@ -35,7 +35,6 @@ def fool(
     before = network.predict(pictures.quantize(photo), 1)[0]
     if index == before.indices[0]:
         raise LabelError(f"{net} already sees '{before.names[0]}': give another class as the target")
-    yield Started(f"fool {net} to {network.labels[index]}", steps)
     found = yield from attack(network, photo, [index], confidence=confidence, steps=steps)
     after = network.predict(found.images, 1)[0]
     original, fooled = found.originals[0].cpu(), found.images[0].cpu()

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+import torch
 
 from phosphene.jobs.outcome import Outcome
 from phosphene.jobs.workshop import Workshop
+from phosphene.models import Network, Prediction
 from phosphene.progress import Job, Started, Step
 
 
@@ -22,13 +26,19 @@ def predict(
     network = workshop.network(net, weights, labels)
     network.need_classifier("predict")
     yield Started("predict", len(images), "image")
-    rows = []
-    for done, path in enumerate(images, start=1):
-        found = network.predict(workshop.image(path), top)[0]
-        classes = [
-            {"index": index, "name": name, "synset": network.labels.synset(index), "probability": probability}
-            for index, name, probability in zip(found.indices, found.names, found.probabilities, strict=True)
-        ]
-        rows.append({"image": path, "classes": classes})
-        yield Step(done)
+    rows: list[dict[str, Any]] = []
+    together = network.batch_size(network.input_size)
+    for start in range(0, len(images), together):
+        paths = images[start : start + together]
+        batch = torch.cat([network.preprocess(workshop.image(path)) for path in paths])
+        for path, found in zip(paths, network.predict(batch, top), strict=True):
+            rows.append({"image": path, "classes": _classes(network, found)})
+        yield Step(len(rows))
     return Outcome(facts={"net": net, "predictions": rows})
+
+
+def _classes(network: Network, found: Prediction) -> list[dict[str, Any]]:
+    return [
+        {"index": index, "name": name, "synset": network.labels.synset(index), "probability": probability}
+        for index, name, probability in zip(found.indices, found.names, found.probabilities, strict=True)
+    ]

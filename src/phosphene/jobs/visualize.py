@@ -14,6 +14,7 @@ from phosphene.errors import NetworkError, PhospheneError
 from phosphene.jobs.outcome import Outcome, Picture
 from phosphene.jobs.workshop import Workshop, check_seed
 from phosphene.models import Network, Unit
+from phosphene.names import file_name
 from phosphene.progress import Job
 
 USUAL = synthesize.Settings()
@@ -33,9 +34,9 @@ def visualize(
     steps: int = USUAL.steps,
     rate: float | None = USUAL.rate,
     l2: float | None = USUAL.l2,
-    blur: float = USUAL.blur,
-    clip_norm: float = USUAL.clip_norm,
-    clip_gradient: float = USUAL.clip_gradient,
+    blur: float | None = USUAL.blur,
+    clip_norm: float | None = USUAL.clip_norm,
+    clip_gradient: float | None = USUAL.clip_gradient,
     jitter: int = USUAL.jitter,
     rotate: float = USUAL.rotate,
     scale: float = USUAL.scale,
@@ -111,6 +112,6 @@ def _check_size(network: Network, size: int | None) -> None:
 
 
 def _file_names(names: Sequence[str]) -> list[str]:
-    """A name for each picture, of letters, digits and hyphens, no two alike."""
-    plain = ["".join(letter if letter.isalnum() else "-" for letter in name).strip("-") for name in names]
+    """A name for each picture, no two alike."""
+    plain = [file_name(name) for name in names]
     return [name if plain.index(name) == place else f"{name}-{place + 1}" for place, name in enumerate(plain)]

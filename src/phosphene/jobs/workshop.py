@@ -52,20 +52,23 @@ class Workshop:
         if key not in self._loaded:
             names = _read_labels(self.find(labels), labels) if labels is not None else None
             file = self.find(weights) if weights is not None else None
-            network = load(net, file, self.device, labels=names, listen=self.listen)
+            code = code_file(net)
+            there = net if code is None else f"{self.find(code)}:{net.rpartition(':')[2]}"
+            network = load(there, file, self.device, labels=names, name=net, listen=self.listen)
             self._loaded[key] = (network, digest(network.module.state_dict()))
         network, found = self._loaded[key]
         self.networks[net] = found
         if labels is not None:
             self.inputs[labels] = hash_file(self.find(labels))
         if (code := code_file(net)) is not None:
-            self.inputs[code] = hash_file(code)
+            self.inputs[code] = hash_file(self.find(code))
         return network
 
     def image(self, path: str) -> Tensor:
-        """`images.read`, once per file: `[1, 3, H, W]` in [0, 1]."""
+        """`images.read`: `[1, 3, H, W]` in [0, 1]. The last one is kept, for the next job on the same photograph."""
         if path not in self._images:
             there = self.find(path)
+            self._images.clear()
             self._images[path] = (images.read(there), hash_file(there))
         image, found = self._images[path]
         self.inputs[path] = found
@@ -85,14 +88,17 @@ class Workshop:
         )
 
     def find(self, path: str) -> Path:
-        """Where the file `path` lies: there, or in `folder`. One that is expected to have other bytes isn't there."""
+        """Where the file `path` lies: there, or by its name in `folder` or the folder above that.
+
+        One that is expected to have other bytes isn't the one.
+        """
         here = Path(path)
-        if self.folder is None or not (beside := self.folder / here.name).is_file():
+        if self.folder is None:
             return here
-        if not here.is_file():
-            return beside
+        found = [file for file in (here, self.folder / here.name, self.folder.parent / here.name) if file.is_file()]
         wanted = self.expected.get(path)
-        return beside if wanted is not None and hash_file(here) != wanted == hash_file(beside) else here
+        right = [file for file in found if wanted is None or hash_file(file) == wanted]
+        return (right or found or [here])[0]
 
 
 def code_file(net: str) -> str | None:

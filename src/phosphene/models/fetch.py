@@ -113,7 +113,7 @@ def get(name: str, *, force: bool = False) -> Job[Fetched]:
 def names() -> list[str]:
     """The names that `get` knows, without timm's (`timm:NAME`): bundled, then torchvision's."""
     bundled = [entry.name for entry in provenance.TABLE if entry.kind == "bundled"]
-    return list(dict.fromkeys([*bundled, *_torchvision_names()]))
+    return list(dict.fromkeys([*bundled, *torchvision_names()]))
 
 
 # -- what each name needs ------------------------------------------------------------------------------------
@@ -124,12 +124,13 @@ def _wanted(name: str) -> Wanted:
         return _wanted_timm(name)
     if name == "vgg16":
         return Wanted(name, VGG16_FILE, [_torchvision_features(), _wheel()], _holds_vgg16)
-    if name not in _torchvision_names():
+    if name not in torchvision_names():
         raise NetworkError(f"unknown network '{name}'{did_you_mean(name, names())} (timm's are written timm:NAME)")
     return _wanted_torchvision(name)
 
 
-def _torchvision_names() -> list[str]:
+def torchvision_names() -> list[str]:
+    """torchvision's classifiers of still images."""
     from torchvision import models
 
     return [str(name) for name in models.list_models(module=models)]
@@ -230,13 +231,14 @@ def _get_timm(model: str, config: Any, url: str, known: Callable[[str], str], fo
     """Download the file ourselves (timm's own way has no short timeout), then have timm load it."""
     import timm
 
-    from phosphene.models.weights import save_state_dict
+    from phosphene.models.weights import read_state_dict, save_state_dict
 
     sha256 = known(url)
     file = yield from download(url, folder / Path(url).name, sha256)
+    safe = save_state_dict(read_state_dict(file), folder / "checked.safetensors")  # timm must never see a pickle
     try:
         module = timm.create_model(
-            model, pretrained=True, pretrained_cfg_overlay={"file": str(file), "custom_load": False}
+            model, pretrained=True, pretrained_cfg_overlay={"file": str(safe), "custom_load": False}
         )
     except Exception as problem:  # timm raises what its loader happens to raise
         line = (str(problem).strip().splitlines() or [type(problem).__name__])[0]

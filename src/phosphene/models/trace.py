@@ -15,7 +15,6 @@ class Call:
     """One call of a module that gave a tensor: `index` counts the calls of the same module from 1."""
 
     name: str
-    kind: str
     index: int
     shape: tuple[int, ...]
     leaf: bool
@@ -36,13 +35,6 @@ class Trace:
         """The place of the `index`-th call of `name` in the order of completion."""
         return next(i for i, call in enumerate(self.calls) if call.name == name and call.index == index)
 
-    def call(self, name: str, index: int | None = None) -> Call | None:
-        """The `index`-th call of `name` (default: its last); None if it never ran."""
-        found = [call for call in self.calls if call.name == name]
-        if index is None:
-            return found[-1] if found else None
-        return next((call for call in found if call.index == index), None)
-
 
 def trace(module: nn.Module, example: Tensor) -> Trace:
     """Run `module` once on `example` `[1, C, H, W]` without gradients and list what ran."""
@@ -59,7 +51,7 @@ def trace(module: nn.Module, example: Tensor) -> Trace:
         leaf = next(child.children(), None) is None
         if leaf and not (inputs and tensor is inputs[0]):  # identities and sleeping dropouts cost nothing
             total += tensor.numel() * tensor.element_size()
-        calls.append(Call(name, type(child).__name__, counts[name], tuple(tensor.shape), leaf))
+        calls.append(Call(name, counts[name], tuple(tensor.shape), leaf))
 
     handles = [
         child.register_forward_hook(lambda _m, given, out, name=name, child=child: watch(name, child, given, out))

@@ -59,20 +59,12 @@ class FourierCanvas:
     """The spectrum of a decorrelated image: every spatial frequency and colour direction is equally easy to move.
 
     The coefficient of frequency f is scaled by 1/f, as in natural images, so a gradient step changes large shapes as
-    readily as fine grain. A sigmoid keeps the pixels in (0, 1).
+    readily as fine grain. A sigmoid keeps the pixels in (0, 1). It starts from zeros, the mean colour, as the other does.
 
     Olah, Mordvintsev & Schubert, "Feature Visualization", Distill 2017, section "Preconditioning and Parameterization".
     """
 
-    def __init__(
-        self,
-        network: Network,
-        count: int,
-        size: tuple[int, int],
-        *,
-        generator: torch.Generator,
-        spread: float = 0.01,
-    ) -> None:
+    def __init__(self, network: Network, count: int, size: tuple[int, int]) -> None:
         self.size = size
         self.mean, self.std = _colour_statistics(network)
         height, width = size
@@ -80,15 +72,15 @@ class FourierCanvas:
         columns = torch.fft.rfftfreq(width)[None, :]
         frequency = (rows**2 + columns**2).sqrt().clamp(min=1 / max(height, width))
         self.scale = (math.sqrt(height * width) / frequency / max(height, width)).to(network.device)
-        noise = torch.randn((count, 3, *self.scale.shape, 2), generator=generator) * spread
-        self.parameter = noise.to(network.device).requires_grad_()
+        self.parameter = torch.zeros((count, 3, *self.scale.shape, 2), device=network.device, requires_grad=True)
+        self.start = self.mean.clamp(0.01, 0.99).logit()
         self.colours = (_COLOUR_DIRECTIONS / _COLOUR_DIRECTIONS.norm(dim=0).max()).to(network.device)
 
     def images(self) -> Tensor:
         """`[N, 3, H, W]` in (0, 1)."""
         spectrum = torch.view_as_complex(self.parameter) * self.scale
         decorrelated = torch.fft.irfft2(spectrum, s=self.size, norm="ortho")
-        return torch.einsum("nkhw,ck->nchw", decorrelated, self.colours).sigmoid()
+        return (self.start + torch.einsum("nkhw,ck->nchw", decorrelated, self.colours)).sigmoid()
 
     def standardise(self, images: Tensor) -> Tensor:
         """`(images - mean) / std`."""

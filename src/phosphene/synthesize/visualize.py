@@ -22,7 +22,7 @@ from phosphene.models import Network, Unit
 from phosphene.progress import Job, Started, Step
 from phosphene.synthesize import priors
 from phosphene.synthesize.ascent import ascend
-from phosphene.synthesize.canvas import Canvas, FourierCanvas, PixelCanvas
+from phosphene.synthesize.canvas import FourierCanvas, PixelCanvas
 from phosphene.synthesize.objectives import Objective, class_scores, unit_activations
 from phosphene.synthesize.transforms import Transform, affine, compose, jitter
 
@@ -55,9 +55,9 @@ class Settings:
         steps: how many.
         rate: Adam's learning rate; None: what suits the canvas.
         l2: lambda, the weight of `||I||^2`; None: what suits the canvas.
-        blur: sigma in pixels of the Gaussian blur, done every 2 steps on the pixel canvas; 0: none.
+        blur: sigma in pixels of the Gaussian blur, done every 2 steps; pixel canvas only; None: 0.7; 0: none.
         clip_norm, clip_gradient: share of the pixels set to 0 every 10 steps, by smallest norm and by smallest
-            contribution; pixel canvas only; 0: none.
+            contribution; pixel canvas only; None: 0.02; 0: none.
         jitter: random shift in pixels before each step.
         rotate: random rotation in degrees.
         scale: random zoom, 0.2 for 0.8 to 1.2.
@@ -67,9 +67,9 @@ class Settings:
     steps: int = 200
     rate: float | None = None
     l2: float | None = None
-    blur: float = 0.7
-    clip_norm: float = 0.02
-    clip_gradient: float = 0.02
+    blur: float | None = None
+    clip_norm: float | None = None
+    clip_gradient: float | None = None
     jitter: int = 16
     rotate: float = 15.0
     scale: float = 0.2
@@ -77,6 +77,10 @@ class Settings:
 
 RATES: dict[str, float] = {"pixel": 0.2, "fourier": 0.01}
 L2_WEIGHTS: dict[str, float] = {"pixel": 1e-5, "fourier": 3e-4}
+BLUR = 0.7
+CLIPPED = 0.02
+MOST: dict[str, float] = {"rate": 1e3, "l2": 1e6, "blur": 64, "jitter": 4096, "rotate": 360}
+"""The largest values that make any sense; larger ones only overflow."""
 
 
 def visualize(
@@ -94,7 +98,7 @@ def visualize(
         targets: classes (index or name), or units of one layer.
         settings: see `Settings`.
         size: height and width of the pictures; default: the network's input size.
-        seed: of the random transformations and, on the Fourier canvas, of the start.
+        seed: of the random transformations.
 
     Raises:
         LabelError, LayerError: no such class or unit.
@@ -109,7 +113,8 @@ def visualize(
     for start in range(0, len(targets), batch):
         part = list(targets[start : start + batch])
         generator = torch.Generator().manual_seed(seed)
-        canvas = _canvas(network, len(part), size, chosen, generator)
+        kind = PixelCanvas if chosen.canvas == "pixel" else FourierCanvas
+        canvas = kind(network, len(part), size)
         job = ascend(
             canvas,
             _objective(network, part),
@@ -146,22 +151,17 @@ def _check(settings: Settings, targets: Sequence[object]) -> None:
         raise PhospheneError(f"steps start at 1, got {settings.steps}")
     if settings.rate is not None and not settings.rate > 0:
         raise PhospheneError(f"a rate is positive, got {settings.rate}")
+    for name in ("blur", "clip_norm", "clip_gradient"):
+        if settings.canvas == "fourier" and getattr(settings, name) is not None:
+            raise PhospheneError(f"{name} works on pixels: give --canvas pixel with it")
     for name in ("clip_norm", "clip_gradient"):
-        if not 0 <= getattr(settings, name) < 1:
+        if not 0 <= (getattr(settings, name) or 0) < 1:
             raise PhospheneError(f"{name} is a share of the pixels from 0 to below 1, got {getattr(settings, name)}")
-    for name in ("l2", "blur", "jitter", "rotate"):
-        if not (getattr(settings, name) or 0) >= 0:
-            raise PhospheneError(f"{name} can't be negative, got {getattr(settings, name)}")
+    for name, most in MOST.items():
+        if not 0 <= (getattr(settings, name) or 0) <= most:
+            raise PhospheneError(f"{name} can't be negative, nor above {most:g}: got {getattr(settings, name)}")
     if not 0 <= settings.scale < 1:
         raise PhospheneError(f"scale lies between 0 and 1, got {settings.scale}")
-
-
-def _canvas(
-    network: Network, count: int, size: tuple[int, int], settings: Settings, generator: torch.Generator
-) -> Canvas:
-    if settings.canvas == "pixel":
-        return PixelCanvas(network, count, size)
-    return FourierCanvas(network, count, size, generator=generator)
 
 
 def _objective(network: Network, targets: Sequence[int | str | Unit]) -> Objective:
@@ -171,13 +171,15 @@ def _objective(network: Network, targets: Sequence[int | str | Unit]) -> Objecti
 
 
 def _periodic(settings: Settings) -> list[priors.Periodic]:
-    operations = []
-    if settings.blur:
-        operations.append(priors.gaussian_blur(2, settings.blur))
-    if settings.clip_norm:
-        operations.append(priors.clip_small_norm(10, settings.clip_norm))
-    if settings.clip_gradient:
-        operations.append(priors.clip_small_gradient(10, settings.clip_gradient))
+    sigma, norm, gradient = (
+        usual if value is None else value
+        for value, usual in (
+            (settings.blur, BLUR), (settings.clip_norm, CLIPPED), (settings.clip_gradient, CLIPPED)
+        )
+    )  # fmt: skip
+    operations = [priors.gaussian_blur(2, sigma)] if sigma else []
+    operations += [priors.clip_small_norm(10, norm)] if norm else []
+    operations += [priors.clip_small_gradient(10, gradient)] if gradient else []
     return operations
 
 

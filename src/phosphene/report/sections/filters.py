@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from phosphene.errors import PhospheneError
 from phosphene.jobs.command import command_line
-from phosphene.models import cache
+from phosphene.models import cache, registry
 from phosphene.models.bundled import BUNDLED
+from phosphene.names import file_name
 from phosphene.progress import Job
 from phosphene.report.page import Section
 from phosphene.report.stage import Stage, figure
@@ -19,7 +20,7 @@ def make(stage: Stage) -> Job[Section | None]:
     figures, note = [], ""
     for net in nets:
         try:
-            outcome = yield from stage.run("filters", stage.source(net), part=_safe(net))
+            outcome = yield from stage.run("filters", stage.source(net), part=file_name(net))
         except PhospheneError as refusal:  # a first layer that doesn't see the image, or other weights than we know
             note = f"{refusal}." if net == stage.net else note
             continue
@@ -47,15 +48,4 @@ def make(stage: Stage) -> Job[Section | None]:
 
 
 def _others() -> list[str]:
-    return [*BUNDLED, "vgg16"] if _has_vgg16() else list(BUNDLED)
-
-
-def _has_vgg16() -> bool:
-    return (
-        cache.find(["vgg16_features.safetensors", "vgg16.safetensors", "vgg16_features-amdegroot-88682ab5.pth"])
-        is not None
-    )
-
-
-def _safe(net: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "._" else "-" for letter in net)
+    return [*BUNDLED, "vgg16"] if cache.find(registry.file_names("vgg16")) is not None else list(BUNDLED)
