@@ -83,7 +83,7 @@ def test_read_prefers_what_is_inside(tmp_path: Path, suffix: str) -> None:
     other = Recipe("explain", {}, "explain")
     recipe.beside(picture).write_text(other.to_json())
     assert recipe.read(picture) == FULL
-    assert recipe.read(tmp_path / "a.png.json") == other
+    assert recipe.read(tmp_path / f"a.{suffix}.json") == other
     images.save(torch.rand(3, 8, 8), picture)
     assert recipe.read(str(picture)) == other
     recipe.beside(picture).unlink()

@@ -235,8 +235,10 @@ FOOL = ("fool", "cat.png", *SQUEEZE)
         ((*VISUALIZE, "--class", "3", "--rate", "0"), "a rate is positive"),
         ((*VISUALIZE, "--class", "3", "--rate", "nan"), "a rate is positive"),
         ((*VISUALIZE, "--class", "3", "--l2=-1"), "l2 can't be negative"),
-        ((*VISUALIZE, "--class", "3", "--blur", "nan"), "blur can't be negative"),
-        ((*VISUALIZE, "--class", "3", "--clip-norm", "1"), "clip_norm is a share"),
+        ((*VISUALIZE, "--class", "3", "--canvas", "pixel", "--blur", "nan"), "blur can't be negative"),
+        ((*VISUALIZE, "--class", "3", "--canvas", "pixel", "--clip-norm", "1"), "clip_norm is a share"),
+        ((*VISUALIZE, "--class", "3", "--blur", "1"), "blur works on pixels: give --canvas pixel with it"),
+        ((*VISUALIZE, "--class", "3", "--rotate", "inf"), "rotate can't be negative, nor above 360: got inf"),
         ((*VISUALIZE, "--class", "3", "--scale", "1"), "scale lies between 0 and 1"),
         ((*VISUALIZE, "--class", "3", "--canvas", "oil"), '"oil"'),
         ((*FOOL, "--target", "tigger"), "did you mean tiger"),
@@ -380,7 +382,7 @@ def test_rerun_into_another_format(run: Any, refused: Any) -> None:
 
 def test_rerun_of_the_json_alone(run: Any, refused: Any) -> None:
     run("filters", *SQUEEZE, "--out", "f.png")
-    assert "'f.json' is no picture" in refused("rerun", "f.json", "--check")
+    assert "'f.png.json' is no picture" in refused("rerun", "f.png.json", "--check")
 
 
 def test_rerun_when_the_photograph_changed_or_is_gone(run: Any, here: Path, refused: Any) -> None:

@@ -130,14 +130,14 @@ def test_labels_and_weights_are_part_of_it(run: Any, here: Path, nets: Path) -> 
     (here / "names.txt").write_text("\n".join("abcdefghij"))
     words = ("explain", "cat.png", "--net", "nets.py:small", "--labels", "names.txt", "--method", "saliency")
     run(*words, "--out", "x.png")
-    assert set(recipe.read("x.png").inputs) == {"cat.png", "names.txt"}
-    assert run("rerun", "x.png", "--check").code == 0
+    assert set(recipe.read("x.png").inputs) == {"cat.png", "names.txt", "nets.py"}
+    assert run("rerun", "x.png", "--check", "--run-code").code == 0
     (here / "names.txt").write_text("\n".join("ABCDEFGHIJ"))
-    said = run("rerun", "x.png", "--check")
+    said = run("rerun", "x.png", "--check", "--run-code")
     assert said.code == 2 and "'names.txt' is not the file" in said.err
 
 
-def test_other_weights_are_reported(run: Any, here: Path, nets: Path) -> None:
+def test_code_is_run_only_when_asked_for_and_unchanged(run: Any, here: Path, nets: Path) -> None:
     run("filters", "--net", "nets.py:small", "--out", "x.png")
     assert "give --run-code if you trust it" in run("rerun", "x.png", "--check").err
     assert run("rerun", "x.png", "--check", "--run-code").out == "the same bytes\n"

@@ -345,3 +345,18 @@ def test_bad_targets_are_error_lines(squeezenet: Network, photos: Tensor) -> Non
         guided_backprop(squeezenet, photos, 1000)
     with pytest.raises(LayerError):
         guided_backprop(squeezenet, photos, Unit("fire2", 128))
+
+
+def test_a_relu_made_of_a_difference_is_no_plain_gradient() -> None:
+    class Difference(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.conv(x)
+            return (x - x.detach().clamp(max=0)).mean((2, 3))
+
+    net = network(Difference())
+    with pytest.raises(RuleError, match="Sub of two things made from the image"):
+        guided_backprop(net, pictures(), 0)

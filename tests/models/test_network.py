@@ -251,3 +251,11 @@ def test_another_size_changes_how_pictures_are_brought_to_it() -> None:
     assert net.input_size == (20, 30)
     assert net.preprocess == Preprocess((20, 30), 23)
     assert isinstance(net.labels, Labels)
+
+
+def test_images_of_the_wrong_range_or_type_are_refused() -> None:
+    net = network(Plain())
+    with pytest.raises(PhospheneError, match="got uint8"):
+        net.logits(torch.zeros(1, 3, 20, 20, dtype=torch.uint8))
+    with pytest.raises(PhospheneError, match="these go from 0 to 255"):
+        net.predict(torch.tensor([0.0, 255.0]).repeat(600).reshape(1, 3, 20, 20))

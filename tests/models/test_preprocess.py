@@ -73,3 +73,13 @@ def test_an_interpolation_that_torch_lacks_becomes_bicubic() -> None:
 def test_a_single_picture_without_a_batch_is_an_error() -> None:
     with pytest.raises(ImageError, match=r"\[N, C, H, W\], got a tensor of shape \[3, 40, 40\]"):
         Preprocess()(torch.rand(3, 40, 40))
+
+
+@pytest.mark.parametrize("shape", [(4, 100_000), (100_000, 4)])
+def test_a_very_thin_picture_is_the_middle_of_itself(shape: tuple[int, int]) -> None:
+    picture = torch.zeros(1, 3, *shape)
+    middle = tuple(slice(side // 2 - 40, side // 2 + 40) if side > 4 else slice(None) for side in shape)
+    picture[(..., *middle)] = 1
+    found = Preprocess()(picture)
+    assert found.shape == (1, 3, 224, 224)
+    assert float(found.min()) > 0.999

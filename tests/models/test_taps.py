@@ -518,3 +518,22 @@ def test_a_module_that_fails_on_its_own_input_size_is_an_error_line() -> None:
 
     with pytest.raises(NetworkError, match="net can't run on its own input size: inner problem"):
         network(Fails()).layers()
+
+
+def test_a_cut_before_something_that_works_in_place() -> None:
+    class Later(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.same, self.head = nn.Conv2d(3, 4, 3), nn.Identity(), nn.Conv2d(4, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            y = self.same(x)
+            x.add_(1)
+            return self.head(y).mean((2, 3))
+
+    net = network(Later())
+    activation, logits = net.cut(pictures(2, 12), "same")
+    (gradient,) = torch.autograd.grad(logits[:, 0].sum(), activation)
+    wanted = net.module.get_parameter("head.weight")[0].expand(2, -1, 10, 10) / 100
+    torch.testing.assert_close(gradient, wanted.detach())

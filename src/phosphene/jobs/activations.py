@@ -57,7 +57,9 @@ def activations(
     return Outcome((Picture("activations", sheet, alt, _NOTE), *made), facts)
 
 
-_NOTE = "Each tile is one channel, most distinct first, scaled to its own maximum. Zero is black (white, beside blue and red)."
+_NOTE = (
+    "A tile is a channel, most distinct first, scaled to its own maximum; zero is black (white between blue and red)."
+)
 
 
 def _picture(layer: Activations) -> Picture:

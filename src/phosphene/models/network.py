@@ -150,8 +150,7 @@ class Network(nn.Module):
         """`[N, 3, H, W]` in [0, 1] to what the inner module was trained on. Differentiable."""
         if images.ndim != 4 or images.shape[1] not in (1, 3):
             raise PhospheneError(f"expected images [N, 3, H, W] in [0, 1], got a tensor of shape {list(images.shape)}")
-        if not images.is_floating_point():
-            raise PhospheneError(f"images are floats in [0, 1], got {str(images.dtype).removeprefix('torch.')}")
+        _need_floats(images)
         if self.channels == 1 and images.shape[1] == 3:
             images = (images * images.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
         elif self.channels == 3 and images.shape[1] == 1:
@@ -368,7 +367,7 @@ class Network(nn.Module):
             # A folded convolution gives its batch norm's output; who asks for it means its own.
             engine = self._engine(folded=False)
         with _normal_tensors(), self._quiet(engine.prepared.module) as module:
-            x = self.normalise(images.to(self.mean)).contiguous(memory_format=torch.channels_last)
+            x = self.normalise(_need_floats(images).to(self.mean)).contiguous(memory_format=torch.channels_last)
             return read(module, x, taps, to_end=to_end, cut=cut, cloned=engine.cloned)
 
     @contextmanager
@@ -414,6 +413,12 @@ def _other_names(module: nn.Module) -> dict[str, str]:
     first = {id(child): name for name, child in module.named_modules()}
     every = module.named_modules(remove_duplicate=False)
     return {name: first[id(child)] for name, child in every if first[id(child)] != name}
+
+
+def _need_floats(images: Tensor) -> Tensor:
+    if not images.is_floating_point():
+        raise PhospheneError(f"images are floats in [0, 1], got {str(images.dtype).removeprefix('torch.')}")
+    return images
 
 
 def _line(problem: Exception) -> str:

@@ -31,9 +31,6 @@ class Tap:
     name: str
     index: int
 
-    def __str__(self) -> str:
-        return f"{self.name}#{self.index}"
-
 
 @dataclass(frozen=True)
 class Recording:
@@ -73,7 +70,7 @@ def read(
         output = first_tensor(module(x))
     missing = [tap for tap in taps if tap not in seen.outputs]
     if missing:
-        raise LayerError(f"layer '{missing[0]}' did not run for an input of {x.shape[-2]}x{x.shape[-1]} pixels")
+        raise LayerError(f"layer '{missing[0].name}' did not run for an input of {x.shape[-2]}x{x.shape[-1]} pixels")
     overwritten = {tap for tap in taps if seen.outputs[tap]._version != seen.versions[tap]}
     if overwritten:
         # Seen once per network: something after the tap works in place. Copy from now on, and run again.
