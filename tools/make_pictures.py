@@ -21,6 +21,7 @@ from phosphene import images
 from phosphene.cli import main
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "pictures"
+WIDEST = 150  # characters of a drawn terminal
 FOUR = "hartebeest,station wagon,billiard table,black swan"
 CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 
@@ -73,7 +74,7 @@ def _terminal(name: str, words: list[str], *, lines: int = 40) -> None:
     with contextlib.redirect_stdout(said):
         main(words)
     text = [line.rstrip() for line in said.getvalue().splitlines()]
-    text = [line for line in text if line][:lines]
+    text = [line if len(line) <= WIDEST else line[: WIDEST - 1] + "…" for line in text if line][:lines]
     _draw([f"$ phosphene {' '.join(words)}", "", *text], DOCS / f"{name}.png")
 
 

@@ -28,12 +28,20 @@ def models(*, said: Said | None = None) -> None:
         return terminal.facts({"models": rows, "folders": [str(place) for place in cache.places()]}, said)
     if not said.quiet:
         terminal.table(
-            ("network", "weights", "source", "licence"),
-            [(str(r["name"]), str(r["here"]), str(r["source"]), str(r["licence"])) for r in rows],
+            ("network", "weights", "from", "licence"),
+            [
+                (str(r["name"]), _home(str(r["here"])), str(r["source"]).partition(":")[0], str(r["licence"]))
+                for r in rows
+            ],
         )
-        terminal.say("Weights are also looked for in: " + ", ".join(map(str, cache.places())), said)
+        terminal.say("Weights are also looked for in " + _home(", ".join(map(str, cache.places()))), said)
+        terminal.say("Hashes, papers and full sources: phosphene models --json", said)
         terminal.say("Fetch ahead of time: phosphene models get vgg16 resnet18 timm:NAME", said)
     return None
+
+
+def _home(text: str) -> str:
+    return text.replace(str(Path.home()), "~")
 
 
 def models_get(

