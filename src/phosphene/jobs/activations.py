@@ -40,7 +40,7 @@ def activations(
         yield Step(done)
     panels = [pictures.Panel(photo[0].cpu(), "input", f"{photo.shape[-1]} x {photo.shape[-2]}")]
     panels += [pictures.Panel(p.image, layer.layer, _short(layer)) for p, layer in zip(made, found, strict=True)]
-    sheet = pictures.sheet(panels, side=300, columns=min(4, len(panels)), footnote=f"{net}. {_NOTE}")
+    sheet = pictures.sheet(panels, side=300, footnote=f"{net}. {_NOTE}")
     facts = {
         "net": net,
         "layers": [
