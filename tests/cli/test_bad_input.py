@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -436,10 +437,14 @@ def test_ctrl_c_in_a_process_of_its_own(here: Path) -> None:
     import signal
 
     words = [sys.executable, "-m", "phosphene", "visualize", "--class", "3", "--steps", "100000", "--out", "new"]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def listening() -> None:  # a test run in the background may have been told to ignore Ctrl-C
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=listening)
     try:
         while not (here / "new").exists() and process.poll() is None:  # made just before the work begins
-            pass
+            time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     finally:
