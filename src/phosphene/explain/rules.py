@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from phosphene.errors import RuleError
 from phosphene.models import Network
+from phosphene.models.hooks import lent
 
 _RELU = {F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 _RELU6 = {F.relu6}
@@ -249,10 +250,6 @@ def _module_that_made(bad: str, network: Network, images: Tensor) -> str | None:
         if name and not isinstance(child, torch.jit.ScriptModule):  # which takes no hooks
             handles.append(child.register_forward_pre_hook(lambda _m, args, name=name: enter(name, args)))
             handles.append(child.register_forward_hook(lambda _m, _i, out, name=name: leave(name, out)))
-    try:
-        with torch.enable_grad(), GuidedRule():
-            network.output(images[:1].to(network.mean).detach().requires_grad_())
-    finally:
-        for handle in handles:
-            handle.remove()
+    with lent(handles), torch.enable_grad(), GuidedRule():
+        network.output(images[:1].to(network.mean).detach().requires_grad_())
     return found[0] if found else None

@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from phosphene.models.hooks import lent
+
 TOLERANCE = 1e-4
 
 
@@ -131,12 +133,8 @@ def _conv_bn_pairs(module: nn.Module, example: Tensor) -> dict[str, str]:
             handles.append(child.register_forward_hook(lambda _m, _i, out, name=name: after_conv(name, out)))
         elif _foldable_norm(child):
             handles.append(child.register_forward_pre_hook(lambda _m, args, name=name: before_norm(name, args[0])))
-    try:
-        with torch.no_grad():
-            module(example)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with lent(handles), torch.no_grad():
+        module(example)
     return {conv: norm for conv, norm in pairs.items() if calls[conv] == 1 and calls[norm] == 1}
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from phosphene.models.hooks import lent
 from phosphene.models.prepare import first_tensor
 
 
@@ -58,10 +59,6 @@ def trace(module: nn.Module, example: Tensor) -> Trace:
         for name, child in module.named_modules()
         if name and not isinstance(child, torch.jit.ScriptModule)  # which takes no hooks
     ]
-    try:
-        with torch.no_grad():
-            module(example)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with lent(handles), torch.no_grad():
+        module(example)
     return Trace(tuple(calls), total)
