@@ -177,9 +177,7 @@ def test_results_do_not_depend_on_the_size_of_the_pieces(monkeypatch: pytest.Mon
 def test_pieces_fit_the_memory_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     net = network(Reused())
     assert net.batch_size((20, 20)) == 8  # a CPU's most
-    floats = 4 * (
-        8 * 20 * 20 * 2 + 12 * 9 * 9 * 2 + 8 * 7 * 7 * 2 + 5
-    )  # convolutions and ReLUs; batch norms are folded
+    floats = 4 * (8 * 20 * 20 + 12 * 9 * 9 + 8 * 7 * 7 + 5)  # convolutions: batch norms are folded, ReLUs work in place
     monkeypatch.setattr(network_file, "MEMORY_BUDGET", 4.5 * floats * network_file.GRADIENT_FACTOR)
     assert net.batch_size((20, 20)) == 4
     assert net.batch_size((40, 40)) == 1

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from phosphene.explain.target import Aim
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Attribution:
     """Which pixels matter.
+
+    For K classes per image (a target `[N, K]`) each shape has the K after the N.
 
     Attributes:
         method: the method's name, as the command line writes it.
@@ -18,6 +24,7 @@ class Attribution:
         gradient: `[N, 3, H, W]` for methods that have a value per colour, else None.
         layer: the layer that a heat map was computed at, else None.
         layer_maps: `[N, h, w]`, the heat map at that layer's own resolution, else None.
+        error: `[N]`, for methods that promise that their values add up to something: by which share of it they miss.
     """
 
     method: str
@@ -26,3 +33,27 @@ class Attribution:
     gradient: Tensor | None = None
     layer: str | None = None
     layer_maps: Tensor | None = None
+    error: Tensor | None = None
+
+
+def attribution(
+    method: str,
+    aim: Aim,
+    maps: Tensor,
+    scores: Tensor,
+    *,
+    gradient: Tensor | None = None,
+    layer: str | None = None,
+    layer_maps: Tensor | None = None,
+    error: Tensor | None = None,
+) -> Attribution:
+    """An Attribution from tensors `[N, K, ...]`, in the shape that the caller asked for."""
+    return Attribution(
+        method=method,
+        maps=aim.shaped(maps),
+        scores=aim.shaped(scores),
+        gradient=None if gradient is None else aim.shaped(gradient),
+        layer=layer,
+        layer_maps=None if layer_maps is None else aim.shaped(layer_maps),
+        error=None if error is None else aim.shaped(error),
+    )

@@ -9,13 +9,11 @@ Springenberg, Dosovitskiy, Brox & Riedmiller, "Striving for Simplicity: The All 
 
 from __future__ import annotations
 
-from functools import partial
-
 from torch import Tensor
 
-from phosphene.explain.attribution import Attribution
-from phosphene.explain.rules import GuidedRule, refuse_unruled
-from phosphene.explain.target import Target, input_gradient
+from phosphene.explain.attribution import Attribution, attribution
+from phosphene.explain.rules import GUIDED, ruled
+from phosphene.explain.target import Target, aim_at, input_gradient
 from phosphene.models import Network
 
 
@@ -27,7 +25,7 @@ def guided_backprop(network: Network, images: Tensor, target: Target) -> Attribu
     Args:
         network: any network whose only non-linearities are ReLUs and poolings.
         images: `[N, 3, H, W]` in [0, 1].
-        target: a class for all images, one per image, or a `Unit`.
+        target: classes or a unit, see `Target`.
 
     Returns:
         Attribution with the signed `gradient [N, 3, H, W]`; `maps [N, H, W]` is its sum over the colours.
@@ -35,7 +33,8 @@ def guided_backprop(network: Network, images: Tensor, target: Target) -> Attribu
     Raises:
         RuleError: the network has a non-linearity that the rule is not defined for; the message names it.
         LabelError, LayerError: no such class or unit.
+        NetworkError: NaN on the way.
     """
-    inspect = partial(refuse_unruled, network=network, images=images, what="guided backpropagation")
-    gradient, scores = input_gradient(network, images, target, rule=GuidedRule, inspect=inspect)
-    return Attribution("guided-backprop", gradient.sum(1), scores, gradient)
+    aim = aim_at(network, images, target)
+    gradient, scores = input_gradient(network, images, aim, ruled(GUIDED))
+    return attribution("guided-backprop", aim, gradient.sum(2), scores, gradient=gradient)

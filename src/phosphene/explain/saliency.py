@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from phosphene.explain.attribution import Attribution
-from phosphene.explain.target import Target, input_gradient
+from phosphene.explain.attribution import Attribution, attribution
+from phosphene.explain.target import Target, aim_at, input_gradient
 from phosphene.models import Network
 
 
@@ -20,13 +20,15 @@ def saliency(network: Network, images: Tensor, target: Target) -> Attribution:
     Args:
         network: any network; a class target needs one that classifies.
         images: `[N, 3, H, W]` in [0, 1].
-        target: a class for all images, one per image, or a `Unit`.
+        target: classes or a unit, see `Target`.
 
     Returns:
         Attribution with `maps [N, H, W] >= 0` and the signed `gradient [N, 3, H, W]`.
 
     Raises:
         LabelError, LayerError: no such class or unit.
+        NetworkError: NaN on the way.
     """
-    gradient, scores = input_gradient(network, images, target)
-    return Attribution("saliency", gradient.abs().amax(1), scores, gradient)
+    aim = aim_at(network, images, target)
+    gradient, scores = input_gradient(network, images, aim)
+    return attribution("saliency", aim, gradient.abs().amax(2), scores, gradient=gradient)

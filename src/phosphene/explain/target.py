@@ -1,74 +1,170 @@
-"""What is explained: the score of a class, or one neuron. And its gradient with respect to the pixels."""
+"""What is explained: the scores of classes, or one neuron. And their gradients with respect to the pixels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from phosphene.errors import LabelError
+from phosphene.explain.health import refuse_nan
 from phosphene.models import Network, Unit
 
-Target: TypeAlias = int | Sequence[int] | Tensor | Unit
-"""One class for all images, one class per image, or a unit (its most active place where it names no position)."""
+Target: TypeAlias = int | Sequence[int] | Sequence[Sequence[int]] | Tensor | Unit
+"""One class for all images, one per image `[N]`, several per image `[N, K]` (which share the forward pass), or a unit.
+
+A unit without a position means its most active place in each image.
+"""
 
 
-def per_image(target: Target, count: int, network: Network) -> Tensor | Unit:
-    """Classes as a tensor `[count]`; a unit is checked and returned as it is. Raises LabelError, LayerError."""
-    if isinstance(target, Unit):
-        return target.check(network)
-    network.need_classifier("explaining a class")
-    classes = torch.as_tensor(target, device=network.device).flatten()
-    if classes.numel() and (classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool):
-        raise LabelError(f"classes are whole numbers, got {classes.tolist()}")
-    classes = classes.long().clone()
-    if classes.numel() == 1:
-        classes = classes.expand(count)
-    if classes.numel() != count or not count:
-        raise LabelError(f"{classes.numel()} classes for {count} images: give one for all, or one for each")
-    if int(classes.min()) < 0 or int(classes.max()) >= len(network.labels):
-        raise LabelError(f"classes go from 0 to {len(network.labels) - 1}, got {classes.tolist()}")
-    return classes
+@dataclass(frozen=True, eq=False)
+class Aim:
+    """A target made definite for a batch: K scores of each of N images.
+
+    Attributes:
+        classes: `[N, K]`, or None where a unit is explained (K = 1).
+        unit: the unit, or None.
+        places: `[N]`, the places in the unit's map that are held fixed; None: each image's most active one.
+        several: whether the caller asked for several classes per image, and gets results `[N, K, ...]`.
+    """
+
+    count: int
+    classes: Tensor | None = None
+    unit: Unit | None = None
+    places: Tensor | None = None
+    several: bool = False
+
+    @property
+    def width(self) -> int:
+        """K."""
+        return 1 if self.classes is None else self.classes.shape[1]
+
+    def of(self, rows: slice | Tensor) -> Aim:
+        """The aim for some of the images; an image may be named several times."""
+        classes = None if self.classes is None else self.classes[rows]
+        places = None if self.places is None else self.places[rows]
+        count = len(range(self.count)[rows]) if isinstance(rows, slice) else len(rows)
+        return replace(self, count=count, classes=classes, places=places)
+
+    def pick(self, output: Tensor) -> Tensor:
+        """The explained values `[N, K]`, from the logits `[N, classes]` or the output of the unit's layer."""
+        if self.classes is not None:
+            return output.gather(1, self.classes)
+        assert self.unit is not None
+        if self.places is None or output.ndim == 2:
+            return self.unit.values(output)[:, None]
+        return output[:, self.unit.channel].flatten(1).gather(1, self.places[:, None])
+
+    def shaped(self, values: Tensor) -> Tensor:
+        """`[N, K, ...]` as the caller asked for it: `[N, ...]` unless there are several classes per image."""
+        return values if self.several else values[:, 0]
 
 
-def scores(network: Network, images: Tensor, target: Tensor | Unit) -> Tensor:
-    """The explained value of each image `[N]`: the unnormalised class score S_c, or the neuron's activation."""
-    if isinstance(target, Unit):
-        return target.values(network.activations(images, target.layer))
-    return network.logits(images).gather(1, target[:, None])[:, 0]
-
-
-def input_gradient(
-    network: Network,
-    images: Tensor,
-    target: Target,
-    *,
-    rule: Callable[[], AbstractContextManager[object]] = nullcontext,
-    inspect: Callable[[Tensor], None] | None = None,
-) -> tuple[Tensor, Tensor]:
-    """`(gradient [N, 3, H, W], scores [N])`: d score / d pixel for pixels in [0, 1].
+def aim_at(network: Network, images: Tensor, target: Target, *, hold: bool = False) -> Aim:
+    """Check `target` for a batch of images.
 
     Args:
         network: the network.
-        images: `[N, 3, H, W]` in [0, 1].
+        images: `[N, 3, H, W]`.
         target: see `Target`.
-        rule: opens a backward rule that holds during the forward pass.
-        inspect: is shown the scores before the backward pass, and may refuse.
+        hold: find a unit's most active place in each of these images now, for methods that then change the images.
+
+    Raises:
+        LabelError: no such class, or not one (or K) for each image.
+        LayerError: no such unit.
+        NetworkError: a class of a network that has none.
     """
-    gradients, values, start = [], [], 0
-    with torch.inference_mode(False), torch.enable_grad():
-        wanted = per_image(target, images.shape[0], network)
-        for piece in network.split(images):
-            own = wanted if isinstance(wanted, Unit) else wanted[start : start + len(piece)]
-            start += len(piece)
-            leaf = piece.to(network.mean).detach().clone().requires_grad_()
-            with rule():
-                score = scores(network, leaf, own)
-            if inspect is not None:
-                inspect(score)
-            gradients.append(torch.autograd.grad(score.sum(), leaf)[0])
-            values.append(score.detach())
+    count = images.shape[0]
+    with torch.inference_mode(False), torch.no_grad():  # what is made here is used in graphs
+        if not isinstance(target, Unit):
+            classes = _classes(target, count, network)
+            several = classes.ndim == 2
+            return Aim(count, classes if several else classes[:, None], several=several)
+        aim = Aim(count, unit=target.check(network))
+        if not hold or target.position is not None or len(network.layer(target.layer).shape) != 3:
+            return aim
+        maps = [network.activations(piece, target.layer)[:, target.channel] for piece in network.split(images)]
+        return replace(aim, places=torch.cat([part.flatten(1).argmax(1) for part in maps]))
+
+
+def scores(network: Network, images: Tensor, aim: Aim) -> Tensor:
+    """The explained values `[N, K]`: unnormalised class scores S_c, or the neuron's activation."""
+    if aim.unit is None:
+        return aim.pick(network.logits(images))
+    return aim.pick(network.activations(images, aim.unit.layer))
+
+
+def values(network: Network, images: Tensor, aim: Aim) -> Tensor:
+    """`scores` of any number of images, without a graph.
+
+    Raises:
+        NetworkError: NaN or infinity on the way; the message names the layer where they begin.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        found = torch.cat([scores(network, piece, own) for piece, own in pieces(network, images, aim)])
+    if not bool(torch.isfinite(found).all()):
+        refuse_nan(network, images)
+    return found
+
+
+Forward: TypeAlias = Callable[[Network, Tensor, Aim], Tensor]
+"""A forward pass to the scores `[N, K]`: `scores` itself, or one under a backward rule."""
+
+
+def input_gradient(network: Network, images: Tensor, aim: Aim, forward: Forward = scores) -> tuple[Tensor, Tensor]:
+    """`(gradients [N, K, 3, H, W], scores [N, K])`: d score / d pixel for pixels in [0, 1].
+
+    The classes of an image share one forward pass; each costs a backward pass of its own.
+
+    Raises:
+        NetworkError: NaN or infinity on the way; the message names the layer where they begin.
+    """
+    gradients, values = zip(*(one_gradient(network, *piece, forward) for piece in pieces(network, images, aim)))
     return torch.cat(gradients), torch.cat(values)
+
+
+def one_gradient(network: Network, images: Tensor, aim: Aim, forward: Forward = scores) -> tuple[Tensor, Tensor]:
+    """`input_gradient` of a batch that fits into memory as a whole."""
+    with torch.inference_mode(False), torch.enable_grad():
+        leaf = images.to(network.mean).detach().clone().requires_grad_()
+        found = forward(network, leaf, aim)
+        columns = found.sum(0)
+        last = len(columns) - 1
+        parts = [torch.autograd.grad(s, leaf, retain_graph=k < last)[0] for k, s in enumerate(columns)]
+    gradient = torch.stack(parts, 1) if last else parts[0][:, None]
+    if not (bool(torch.isfinite(found).all()) and bool(torch.isfinite(gradient.sum()))):
+        refuse_nan(network, images)
+    return gradient, found.detach()
+
+
+def pieces(network: Network, images: Tensor, aim: Aim) -> Iterator[tuple[Tensor, Aim]]:
+    """The batch in parts that fit into memory, each with its aim."""
+    start = 0
+    for piece in network.split(images):
+        yield piece, aim.of(slice(start, start + len(piece)))
+        start += len(piece)
+
+
+def _classes(target: object, count: int, network: Network) -> Tensor:
+    """`[count]` or `[count, K]`."""
+    network.need_classifier("explaining a class")
+    try:
+        classes = torch.as_tensor(target, device=network.device)
+    except (TypeError, ValueError, RuntimeError) as problem:
+        raise LabelError(
+            "classes are one index, one per image, or as many for each image as for any other"
+        ) from problem
+    if classes.numel() and (classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool):
+        raise LabelError(f"classes are whole numbers, got {classes.tolist()}")
+    classes = classes.long().clone()
+    if classes.ndim < 2 and classes.numel() == 1:
+        classes = classes.reshape(1).expand(count)
+    if classes.ndim > 2 or not count or len(classes) != count or not classes.numel():
+        have = "x".join(map(str, classes.shape))
+        raise LabelError(f"{have} classes for {count} images: give one for all, one for each, or [N, K] for K of each")
+    if int(classes.min()) < 0 or int(classes.max()) >= len(network.labels):
+        raise LabelError(f"classes go from 0 to {len(network.labels) - 1}, got {classes.tolist()}")
+    return classes

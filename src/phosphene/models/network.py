@@ -233,14 +233,25 @@ class Network(nn.Module):
         tap = self.tap(layer)
         return self._run(images, [tap]).layers[tap]
 
-    def cut(self, images: Tensor, layer: str) -> tuple[Tensor, Tensor]:
-        """`(activation, logits)`: the layer's output as a leaf that requires a gradient, and the logits computed from it.
+    def cut(self, images: Tensor, layer: str, to: str | None = None) -> tuple[Tensor, Tensor]:
+        """`(activation, output)`: the layer's output as a leaf that requires a gradient, and what is computed from it.
 
-        What lies before the layer runs without a graph.
+        That is the logits, or the output of the layer `to`, where the pass then stops. What lies before `layer` runs
+        without a graph.
+
+        Raises:
+            LayerError: `to` runs before `layer`.
         """
         tap = self.tap(layer)
-        recording = self._run(images.detach(), [tap], to_end=True, cut=True)
-        return recording.layers[tap], self._given(recording.output)
+        if to is None:
+            recording = self._run(images.detach(), [tap], to_end=True, cut=tap)
+            return recording.layers[tap], self._given(recording.output)
+        end = self.tap(to)
+        known = self._engine().trace
+        if known.position(tap.name, tap.index) > known.position(end.name, end.index):
+            raise LayerError(f"layer '{layer}' runs after '{to}', which therefore does not depend on it")
+        recording = self._run(images.detach(), list({tap, end}), cut=tap)
+        return recording.layers[tap], recording.layers[end]
 
     def split(self, images: Tensor) -> Iterator[Tensor]:
         """Cut a batch into pieces that fit the memory budget (and a CPU's caches: about 8 images each)."""
@@ -312,13 +323,48 @@ class Network(nn.Module):
         return Tap(base, int(number))
 
     def last_spatial_layer(self) -> str:
-        """The deepest layer whose output still is a map `[C, H, W]` of more than one pixel."""
-        known = self._engine().trace
-        maps = [call for call in known.calls if len(call.shape) == 4 and min(call.shape[2:]) > 1]
+        """The deepest layer whose output still is a map `[C, H, W]` of more than one pixel.
+
+        Raises:
+            LayerError: there is none.
+        """
+        maps = self.spatial_layers()
         if not maps:
             raise LayerError(f"{self.name} has no layer with a spatial map")
-        last = maps[-1]
-        return last.name if last.index == known.count(last.name) else f"{last.name}#{last.index}"
+        return maps[-1]
+
+    def spatial_layers(self, before: str | None = None) -> list[str]:
+        """The layers whose output is a map `[C, H, W]` of more than one pixel, in order of execution.
+
+        Args:
+            before: only those that run before this layer and are no part of it.
+        """
+        engine = self._engine()
+        calls = engine.trace.calls
+        if before is not None:
+            tap = self._tap(before, engine)
+            end = engine.trace.position(tap.name, tap.index)
+            calls = [call for call in calls[:end] if not call.name.startswith(f"{tap.name}.")]
+        return [self._call_name(call, engine) for call in calls if _is_map(call)]
+
+    def nearest_spatial_layer(self, name: str) -> str:
+        """The layer that gives a map `[C, H, W]` and runs next to the layer `name`; of two the earlier.
+
+        Raises:
+            LayerError: no such layer, or no layer with a map.
+        """
+        engine = self._engine()
+        calls = engine.trace.calls
+        tap = self._tap(name, engine)
+        here = engine.trace.position(tap.name, tap.index)
+        maps = [place for place, call in enumerate(calls) if _is_map(call)]
+        if not maps:
+            raise LayerError(f"{self.name} has no layer with a spatial map")
+        return self._call_name(calls[min(maps, key=lambda place: abs(place - here))], engine)
+
+    @staticmethod
+    def _call_name(call: Call, engine: _Engine) -> str:
+        return call.name if call.index == engine.trace.count(call.name) else f"{call.name}#{call.index}"
 
     # -- the prepared copy --------------------------------------------------------------------------------------
 
@@ -361,7 +407,7 @@ class Network(nn.Module):
             moved = values.to(device=weight.device, dtype=weight.dtype)
             setattr(self, name, moved.clone() if moved.is_inference() else moved)
 
-    def _run(self, images: Tensor, taps: list[Tap], *, to_end: bool = False, cut: bool = False) -> Recording:
+    def _run(self, images: Tensor, taps: list[Tap], *, to_end: bool = False, cut: Tap | None = None) -> Recording:
         engine = self._engine()
         if any(engine.prepared.changed(tap.name) for tap in taps):
             # A folded convolution gives its batch norm's output; who asks for it means its own.
@@ -398,6 +444,10 @@ def _normal_tensors() -> Iterator[None]:
         return
     with torch.inference_mode(False), torch.no_grad():
         yield
+
+
+def _is_map(call: Call) -> bool:
+    return len(call.shape) == 4 and min(call.shape[2:]) > 1
 
 
 class _NoClasses(Labels):

@@ -1,7 +1,7 @@
 """A network made ready for reading: a frozen copy that gives the same outputs and is about twice as fast on a CPU.
 
-The copy is in eval mode, its parameters ask for no gradient, its activations are not in-place, its memory layout is
-channels_last, and each batch norm that directly follows a convolution is folded into it:
+The copy is in eval mode, its parameters ask for no gradient, its memory layout is channels_last, and each batch norm that
+directly follows a convolution is folded into it:
 
     BN(W x + b) = g (W x + b - mean) / sqrt(var + eps) + beta  =  W' x + b'
 
@@ -103,9 +103,6 @@ def _frozen_copy(module: nn.Module) -> nn.Module:
     for parameter in twin.parameters():
         parameter.requires_grad_(False)
         parameter.grad = None
-    for child in twin.modules():
-        if getattr(child, "inplace", False) is True and not isinstance(child, torch.jit.ScriptModule):
-            child.inplace = False  # type: ignore[assignment]
     return twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

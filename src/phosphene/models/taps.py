@@ -46,7 +46,7 @@ def read(
     taps: Sequence[Tap],
     *,
     to_end: bool = False,
-    cut: bool = False,
+    cut: Tap | None = None,
     cloned: set[Tap] | None = None,
 ) -> Recording:
     """Run `module` on `x` (normalised, `[N, C, H, W]`) and record `taps`.
@@ -56,7 +56,8 @@ def read(
         x: its input.
         taps: what to record; none with `to_end` is a plain forward pass.
         to_end: go on to the network's output instead of stopping after the last tap.
-        cut: make each tap's output a leaf that requires a gradient; what lies before is run without a graph.
+        cut: of the taps, the one whose output becomes a leaf that requires a gradient; what lies before is run without
+            a graph.
         cloned: taps whose output something later overwrites in place: they are copied. Kept up to date here, so
             hand in the same set each time.
 
@@ -82,7 +83,7 @@ def read(
 class _Seen:
     """What one forward pass has shown so far."""
 
-    def __init__(self, taps: Sequence[Tap], *, to_end: bool, cut: bool, cloned: set[Tap]) -> None:
+    def __init__(self, taps: Sequence[Tap], *, to_end: bool, cut: Tap | None, cloned: set[Tap]) -> None:
         self.wanted = set(taps)
         self.stops = bool(taps) and not to_end
         self.cut = cut
@@ -101,7 +102,7 @@ class _Seen:
         if tap not in self.wanted:
             return None
         replacement = None
-        if self.cut:
+        if tap == self.cut:
             tensor = tensor.detach().clone().requires_grad_()  # of its own: what follows may work in place
             replacement = _replace_first(output, tensor.clone())
         elif tap in self.cloned:
