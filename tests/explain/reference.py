@@ -1,4 +1,4 @@
-"""Guided backpropagation the slow way: in float64, on an unfolded copy, by hooks on the ReLU modules."""
+"""Guided backpropagation and the deconvnet the slow way: in float64, on an unfolded copy, by hooks on the ReLU modules."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from phosphene.models.prepare import first_tensor
 
 
 class HookedReLU(nn.Module):
-    """A ReLU (with an upper bound, a ReLU6) as a module of its own, whose backward hook applies the guided rule."""
+    """A ReLU (with an upper bound, a ReLU6) as a module of its own, whose backward hook applies one of the two rules."""
 
-    def __init__(self, high: float | None) -> None:
+    def __init__(self, high: float | None, *, guided: bool) -> None:
         super().__init__()
         self.high = high
-        self.register_full_backward_hook(self.guide)
+        self.register_full_backward_hook(self.guide if guided else self.deconvolve)
 
     def forward(self, x: Tensor) -> Tensor:
         y = torch.threshold(x, 0.0, 0.0)
@@ -28,14 +28,18 @@ class HookedReLU(nn.Module):
     def guide(_module: nn.Module, to_input: Any, _to_output: Any) -> Any:
         return (to_input[0].clamp(min=0),)
 
+    @staticmethod
+    def deconvolve(_module: nn.Module, _to_input: Any, to_output: Any) -> Any:
+        return (to_output[0].clamp(min=0),)
 
-def plain_copy(module: nn.Module) -> nn.Module:
+
+def plain_copy(module: nn.Module, *, guided: bool) -> nn.Module:
     """A float64 copy in eval mode, its ReLUs replaced by fresh hooked ones wherever a module holds one."""
     twin = copy.deepcopy(module).double().eval()
     for parent in list(twin.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, (nn.ReLU, nn.ReLU6)):
-                setattr(parent, name, HookedReLU(6.0 if isinstance(child, nn.ReLU6) else None))
+                setattr(parent, name, HookedReLU(6.0 if isinstance(child, nn.ReLU6) else None, guided=guided))
     return twin
 
 
@@ -48,8 +52,17 @@ def logits64(network: Network, module: nn.Module, images: Tensor) -> Tensor:
 
 def hooked_guided(network: Network, images: Tensor, classes: list[int]) -> Tensor:
     """`[N, 3, H, W]`: the guided gradient, by backward hooks. For networks whose ReLUs are modules that run once."""
+    return _hooked(network, images, classes, guided=True)
+
+
+def hooked_deconvnet(network: Network, images: Tensor, classes: list[int]) -> Tensor:
+    """`[N, 3, H, W]`: the deconvnet's, by backward hooks. For networks whose ReLUs are modules that run once."""
+    return _hooked(network, images, classes, guided=False)
+
+
+def _hooked(network: Network, images: Tensor, classes: list[int], *, guided: bool) -> Tensor:
     leaf = images.double().requires_grad_()
-    logits = logits64(network, plain_copy(network.module), leaf)
+    logits = logits64(network, plain_copy(network.module, guided=guided), leaf)
     (gradient,) = torch.autograd.grad(logits[range(len(classes)), classes].sum(), leaf)
     return gradient
 

@@ -13,18 +13,20 @@ from phosphene.explain.guided_backprop import guided_backprop
 from phosphene.explain.guided_grad_cam import guided_grad_cam
 from phosphene.explain.integrated_gradients import integrated_gradients
 from phosphene.explain.layer_cam import layer_cam
+from phosphene.explain.lrp import lrp
 from phosphene.explain.methods import METHODS, Method
 from phosphene.explain.occlusion import occlusion
 from phosphene.explain.rise import rise
 from phosphene.explain.saliency import saliency
 from phosphene.explain.score_cam import score_cam
 from phosphene.explain.smoothgrad import smoothgrad
-from phosphene.explain.target import Target
+from phosphene.explain.target import LogProbability, Target
 
 __all__ = [
     "METHODS",
     "Attribution",
     "Fill",
+    "LogProbability",
     "Method",
     "Target",
     "deconvnet",
@@ -36,6 +38,7 @@ __all__ = [
     "guided_grad_cam",
     "integrated_gradients",
     "layer_cam",
+    "lrp",
     "occlusion",
     "rise",
     "saliency",

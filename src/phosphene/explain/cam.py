@@ -37,7 +37,7 @@ def gradient_cam(
         activation, gradient, scores = _evidence(network, piece, own, layer)
         cams.append(formula(activation[:, None], gradient))
         values.append(scores)
-        if not bool(torch.isfinite(cams[-1]).all()):
+        if not (bool(torch.isfinite(cams[-1]).all()) and bool(torch.isfinite(scores).all())):
             refuse_nan(network, images)
     cam = torch.cat(cams)
     return attribution(method, aim, at_input_size(cam, images), torch.cat(values), layer=layer, layer_maps=cam)
@@ -63,15 +63,19 @@ def cam_layer(network: Network, images: Tensor, aim: Aim, layer: str | None) -> 
 def _last_before(network: Network, images: Tensor, aim: Aim) -> str:
     """The last layer with a map that the unit reads: not a part of its own layer, nor a branch beside it."""
     assert aim.unit is not None
-    layers = network.spatial_layers(before=aim.unit.layer)
-    if not layers:
-        raise LayerError(f"no layer with a spatial map runs before '{aim.unit.layer}'")
-    for layer in reversed(layers):
+    read = []
+    for layer in reversed(network.spatial_layers(before=aim.unit.layer)):
         with suppress(LayerError):
             _, gradient, _ = _evidence(network, images[:1], aim.of(slice(0, 1)), layer)
+            read.append(layer)
             if bool(gradient.any()):
                 return layer
-    return layers[-1]  # a unit that is silent here: its map is zero at any layer
+    if not read:
+        raise LayerError(
+            f"no layer with a spatial map runs before '{aim.unit.layer}' that it depends on: for its units take"
+            " gradient, saliency or guided-backprop"
+        )
+    return read[0]  # a unit that is silent here: its map is zero at any layer
 
 
 def at_input_size(cam: Tensor, images: Tensor) -> Tensor:

@@ -26,9 +26,8 @@ def refuse_nan(network: Network, images: Tensor) -> NoReturn:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             layer, _, kind = name.rpartition(".")
-            raise NetworkError(
-                f"the {kind} of layer '{layer}' of {network.name} has NaN or infinity in it: load others"
-            )
+            of = f"of layer '{layer}' of {network.name}" if layer else f"of {network.name}"
+            raise NetworkError(f"the {kind} {of} has NaN or infinity in it: load others")
     layer = _first_layer(network, images)
     where = f"begin in layer '{layer}'" if layer else "begin in its gradients"
     raise NetworkError(f"{network.name} gives NaN or infinity for this image: they {where}")

@@ -18,6 +18,7 @@ from phosphene.explain.guided_backprop import guided_backprop
 from phosphene.explain.guided_grad_cam import guided_grad_cam
 from phosphene.explain.integrated_gradients import integrated_gradients
 from phosphene.explain.layer_cam import layer_cam
+from phosphene.explain.lrp import lrp
 from phosphene.explain.occlusion import occlusion
 from phosphene.explain.rise import rise
 from phosphene.explain.saliency import saliency
@@ -40,7 +41,9 @@ class Method:
         paper: where it comes from.
         signed: whether the sign of its map means something.
         takes_layer: whether it takes a `layer` with a map.
-        needs_rule: whether it is defined for ReLUs only, and raises a RuleError elsewhere.
+        random: whether it draws random numbers, and takes a `seed`.
+        complete: whether its values promise to add up to something, and `error` says by how much they miss it.
+        needs_rule: whether it is defined for some operations only, and raises a RuleError elsewhere.
         passes: about how many forward passes an image costs, or more: what makes it slow.
     """
 
@@ -53,6 +56,8 @@ class Method:
     signed: bool = True
     takes_layer: bool = False
     needs_rule: bool = False
+    random: bool = False
+    complete: bool = False
     passes: int = 3
 
     def __call__(self, network: Network, images: Tensor, target: Target, **options: Any) -> Attribution:
@@ -86,14 +91,14 @@ _ALL = (
         r"G = \frac{1}{n} \sum_{i=1}^n \frac{\partial S_c}{\partial I}(I + \epsilon_i),\quad"
         r" \epsilon_i \sim \mathcal{N}(0, \sigma^2)",
         "Smilkov et al. 2017",
-        passes=75,
+        random=True, passes=75,
     ),
     Method(
         "integrated-gradients", "Integrated gradients", integrated_gradients,
         "gradients collected on the way from black to the image; the shares add up to the score",
         r"R = (I - I') \odot \int_0^1 \frac{\partial S_c}{\partial I}\big(I' + \alpha (I - I')\big)\,d\alpha",
         "Sundararajan, Taly & Yan 2017",
-        passes=150,
+        complete=True, passes=150,
     ),
     Method(
         "guided-backprop", "Guided backpropagation", guided_backprop,
@@ -147,6 +152,13 @@ _ALL = (
         takes_layer=True, needs_rule=True, passes=5,
     ),
     Method(
+        "lrp", "LRP", lrp,
+        "the score handed down to the pixels, neuron by neuron, by their shares in it",
+        r"R_i = \sum_j \frac{x_i w_{ij}}{z_j} R_j,\quad z_j = \sum_i x_i w_{ij} + b_j",
+        "Bach et al. 2015",
+        needs_rule=True, complete=True, passes=15,
+    ),
+    Method(
         "occlusion", "Occlusion", occlusion,
         "how much the score falls when a window covers the place",
         r"R_{ij} = \mathrm{mean}_{w \ni (i,j)}\; S_c(I) - S_c(I\ \text{with}\ w\ \text{covered})",
@@ -158,7 +170,7 @@ _ALL = (
         "the mean of random masks, weighted by what the network says of the image seen through them",
         r"R = \frac{1}{n p} \sum_{i=1}^n f_c(I \odot M_i)\, M_i",
         "Petsiuk, Das & Saenko 2018",
-        signed=False, passes=2000,
+        signed=False, random=True, passes=2000,
     ),
 )  # fmt: skip
 

@@ -26,8 +26,8 @@ def occlusion(
     images: Tensor,
     target: Target,
     *,
-    window: Side = 32,
-    stride: Side = 16,
+    window: Side | None = None,
+    stride: Side | None = None,
     fill: Fill = "mean",
 ) -> Attribution:
     """How much the score falls when a window slides over the image and covers what is there.
@@ -38,8 +38,8 @@ def occlusion(
         network: any network; a class target needs one that classifies.
         images: `[N, 3, H, W]` in [0, 1].
         target: classes or a unit, see `Target`; a unit's most active place is the one in the image itself.
-        window: side of the window in pixels, or (height, width).
-        stride: pixels from one window to the next, at most its side, or (down, across).
+        window: side of the window in pixels, or (height, width); default: a seventh of the image's sides, 32 of 224.
+        stride: pixels from one window to the next, at most its side, or (down, across); default: half a window.
         fill: what covers: the mean colour, a blurred copy, a level of grey, images; see `Fill`.
 
     Returns:
@@ -50,8 +50,10 @@ def occlusion(
         LabelError, LayerError: no such class or unit.
         NetworkError: NaN on the way.
     """
-    size = images.shape[-2:]
-    windows = _windows((size[0], size[1]), _two(window), _two(stride))
+    size = (images.shape[-2], images.shape[-1])
+    window = _two(window) if window is not None else (max(1, size[0] // 7), max(1, size[1] // 7))
+    stride = _two(stride) if stride is not None else (max(1, window[0] // 2), max(1, window[1] // 2))
+    windows = _windows(size, window, stride)
     aim = aim_at(network, images, target, hold=True)
     images = images.to(network.mean)
     cover = filled(network, images, fill)

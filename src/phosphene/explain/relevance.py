@@ -147,13 +147,14 @@ class _Passing(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, f: Callable[[Tensor], Tensor]) -> Tensor:
-        a = f(z)
-        ctx.save_for_backward(z, a)
-        return a
+        ctx.save_for_backward(z)
+        ctx.f = f
+        return f(z)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        z, a = ctx.saved_tensors
+        (z,) = ctx.saved_tensors
+        a = ctx.f(z)  # anew: what follows may have worked on it in place
         return torch.where(z == 0, 0, grads[0] * a / no_zeros(z)), None
 
 

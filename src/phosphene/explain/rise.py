@@ -83,7 +83,10 @@ def _mask(size: tuple[int, int], cells: int, p: float, random: torch.Generator) 
 def _confidence(network: Network, images: Tensor, aim: Aim) -> Tensor:
     """`[N, K]`: the classes' probabilities, or the unit's activation."""
     with torch.inference_mode(False), torch.no_grad():
-        found = aim.pick(network.logits(images).softmax(1)) if aim.unit is None else scores(network, images, aim)
+        if aim.classes is not None:
+            found = network.logits(images).softmax(1).gather(1, aim.classes)
+        else:
+            found = scores(network, images, aim)
     if not bool(torch.isfinite(found).all()):
         refuse_nan(network, images)
     return found

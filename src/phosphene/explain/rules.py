@@ -153,7 +153,7 @@ def scores_by(make: Callable[[], Rule], network: Network, images: Tensor, aim: A
     """
     rule = make()
     proved = _PROVED.setdefault(network.prepared, set())
-    key = (rule.name, aim.unit and aim.unit.layer, images.shape[2:])
+    key = (rule.name, aim.log, aim.unit and aim.unit.layer, images.shape[2:])
     if key in proved:
         with Ruled(rule, noting=False):
             return scores(network, images, aim)

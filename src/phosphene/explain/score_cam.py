@@ -52,14 +52,13 @@ def score_cam(network: Network, images: Tensor, target: Target, layer: str | Non
 
 def _channel_scores(network: Network, image: Tensor, activation: Tensor, aim: Aim) -> Tensor:
     """`[C, K]`: the scores of the image seen through each channel `[C, h, w]`."""
-    low, high = activation.amin((1, 2)), activation.amax((1, 2))
-    speaking = (high > low).nonzero()[:, 0]
     silent = values(network, torch.zeros_like(image), aim)
     scores = silent.repeat(len(activation), 1)
-    for channels in speaking.split(network.batch_size(image.shape[-2:])):
-        mask = F.interpolate(activation[None, channels], image.shape[-2:], mode="bilinear", align_corners=True)[0]
-        spread = (high - low)[channels, None, None]
-        mask = (mask - low[channels, None, None]) / spread
+    speaking = (activation.amax((1, 2)) > activation.amin((1, 2))).nonzero()[:, 0]
+    for channels in speaking.split(network.batch_size(image.shape[-2:])) if len(speaking) else ():
+        grown = F.interpolate(activation[None, channels], image.shape[-2:], mode="bilinear", align_corners=True)[0]
+        low, high = grown.amin((1, 2), keepdim=True), grown.amax((1, 2), keepdim=True)
+        mask = (grown - low) / (high - low).clamp(min=1e-30)
         scores[channels] = values(network, image * mask[:, None], aim.of(torch.zeros_like(channels)))
     return scores
 

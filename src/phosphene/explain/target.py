@@ -9,12 +9,26 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from phosphene.errors import LabelError
+from phosphene.errors import LabelError, PhospheneError
 from phosphene.explain.health import refuse_nan
 from phosphene.models import Network, Unit
 
-Target: TypeAlias = int | Sequence[int] | Sequence[Sequence[int]] | Tensor | Unit
-"""One class for all images, one per image `[N]`, several per image `[N, K]` (which share the forward pass), or a unit.
+Classes: TypeAlias = int | Sequence[int] | Sequence[Sequence[int]] | Tensor
+"""One class for all images, one per image `[N]`, or several per image `[N, K]`, which share the forward pass."""
+
+
+@dataclass(frozen=True, eq=False)
+class LogProbability:
+    """Explain log p_c = S_c - log sum_k exp S_k of classes instead of their scores S_c.
+
+    What raises all scores alike is no evidence for any class, and cancels here.
+    """
+
+    classes: Classes
+
+
+Target: TypeAlias = Classes | LogProbability | Unit
+"""Classes (their unnormalised scores, or their log-probabilities), or a unit.
 
 A unit without a position means its most active place in each image.
 """
@@ -29,6 +43,7 @@ class Aim:
         unit: the unit, or None.
         places: `[N]`, the places in the unit's map that are held fixed; None: each image's most active one.
         several: whether the caller asked for several classes per image, and gets results `[N, K, ...]`.
+        log: whether the classes' log-probabilities are explained, not their scores.
     """
 
     count: int
@@ -36,6 +51,7 @@ class Aim:
     unit: Unit | None = None
     places: Tensor | None = None
     several: bool = False
+    log: bool = False
 
     @property
     def width(self) -> int:
@@ -44,15 +60,16 @@ class Aim:
 
     def of(self, rows: slice | Tensor) -> Aim:
         """The aim for some of the images; an image may be named several times."""
-        classes = None if self.classes is None else self.classes[rows]
-        places = None if self.places is None else self.places[rows]
+        with torch.inference_mode(False):  # what is made here is used in graphs
+            classes = None if self.classes is None else self.classes[rows]
+            places = None if self.places is None else self.places[rows]
         count = len(range(self.count)[rows]) if isinstance(rows, slice) else len(rows)
         return replace(self, count=count, classes=classes, places=places)
 
     def pick(self, output: Tensor) -> Tensor:
         """The explained values `[N, K]`, from the logits `[N, classes]` or the output of the unit's layer."""
         if self.classes is not None:
-            return output.gather(1, self.classes)
+            return (output.log_softmax(1) if self.log else output).gather(1, self.classes)
         assert self.unit is not None
         if self.places is None or output.ndim == 2:
             return self.unit.values(output)[:, None]
@@ -76,22 +93,27 @@ def aim_at(network: Network, images: Tensor, target: Target, *, hold: bool = Fal
         LabelError: no such class, or not one (or K) for each image.
         LayerError: no such unit.
         NetworkError: a class of a network that has none.
+        PhospheneError: no images, or what is none.
     """
     count = images.shape[0]
     with torch.inference_mode(False), torch.no_grad():  # what is made here is used in graphs
+        network.normalise(images)  # which refuses what is no image, before it is made one of floats
+        if not count:
+            raise PhospheneError("an empty batch of images")
         if not isinstance(target, Unit):
-            classes = _classes(target, count, network)
+            log = isinstance(target, LogProbability)
+            classes = _classes(target.classes if isinstance(target, LogProbability) else target, count, network)
             several = classes.ndim == 2
-            return Aim(count, classes if several else classes[:, None], several=several)
+            return Aim(count, classes if several else classes[:, None], several=several, log=log)
         aim = Aim(count, unit=target.check(network))
-        if not hold or target.position is not None or len(network.layer(target.layer).shape) != 3:
+        if not hold or target.position is not None or len(network.layer(target.layer).shape) == 1:
             return aim
         maps = [network.activations(piece, target.layer)[:, target.channel] for piece in network.split(images)]
         return replace(aim, places=torch.cat([part.flatten(1).argmax(1) for part in maps]))
 
 
 def scores(network: Network, images: Tensor, aim: Aim) -> Tensor:
-    """The explained values `[N, K]`: unnormalised class scores S_c, or the neuron's activation."""
+    """The explained values `[N, K]`: class scores S_c (or log-probabilities), or the neuron's activation."""
     if aim.unit is None:
         return aim.pick(network.logits(images))
     return aim.pick(network.activations(images, aim.unit.layer))

@@ -8,6 +8,7 @@ its shadow, and what is written in place into a part of a tensor casts its shado
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
@@ -45,8 +46,8 @@ class Shadows(TorchDispatchMode):
         shadow = self._memory.get(_place(tensor), (None, None))[1] if tensor.layout == torch.strided else None
         if shadow is None:
             return None
-        _, size = shadow.shape
-        if size != tensor.untyped_storage().nbytes() // tensor.element_size():  # its bits, read as another type
+        size = _size(tensor)
+        if size != shadow.shape[1]:  # its bits, read as another type
             return shadow.amin(1)[(..., *[None] * tensor.ndim)].expand(4, *tensor.shape)
         return shadow.as_strided((4, *tensor.shape), (size, *tensor.stride()), tensor.storage_offset())
 
@@ -54,10 +55,12 @@ class Shadows(TorchDispatchMode):
         """Give the numbers of `tensor` their `boxes`, of a shape that expands to `[4, *its shape]`."""
         place = _place(tensor)
         if place not in self._memory:
-            storage = tensor.untyped_storage()  # is kept, so that its address isn't used again
-            size = storage.nbytes() // tensor.element_size()
-            empty = torch.full((4, size), NOWHERE, dtype=torch.int16, device=tensor.device)
-            self._memory[place] = storage, empty
+            empty = torch.full((4, _size(tensor)), NOWHERE, dtype=torch.int16, device=tensor.device)
+            self._memory[place] = tensor.untyped_storage(), empty  # kept, so that its address isn't used again
+        _, shadow = self._memory[place]
+        if _size(tensor) != shadow.shape[1]:  # its bits, written as another type
+            shadow.copy_(torch.minimum(shadow, boxes.reshape(4, -1).amin(1, keepdim=True)))
+            return
         mine = self.boxes(tensor)
         assert mine is not None
         mine.copy_(boxes)
@@ -67,12 +70,13 @@ class Shadows(TorchDispatchMode):
     ) -> Any:
         """Run `func`, and do the same to the boxes."""
         kwargs = kwargs or {}
-        known = {id(t): boxes for t in _tensors((args, kwargs)) if (boxes := self.boxes(t)) is not None}
+        given = [t for t in _tensors((args, kwargs)) if t.numel()]
+        known = {id(t): boxes for t in given if (boxes := self.boxes(t)) is not None}
         result = func(*args, **kwargs)
         if known and torch.Tag.inplace_view not in func.tags and _name(func) not in _MAKE_CONSTANTS:
-            for made in _tensors(result):
-                if func._schema.is_mutable or self.boxes(made) is None:  # a view has its shadow already
-                    self._cast(made, _moved(_Call(func, args, kwargs, known, made)))
+            fresh = (made for made in _tensors(result) if self.boxes(made) is None)  # a view has its shadow already
+            for made in itertools.chain(_written(func, args, kwargs), fresh):
+                self._cast(made, _moved(_Call(func, args, kwargs, known, made)))
         return result
 
 
@@ -106,7 +110,7 @@ def _moved(call: _Call) -> Tensor:
         rule = _pointwise
     found = rule(call) if rule is not None else None
     if found is None or not _expands(found.shape[1:], call.made.shape):
-        found = _around([boxes.flatten(1).amin(1) for boxes in call.given])
+        found = _around([boxes.reshape(4, -1).amin(1) for boxes in call.given])
         found = found[(..., *[None] * call.made.ndim)]
     return found
 
@@ -122,32 +126,37 @@ def _around(boxes: Sequence[Tensor]) -> Tensor:
 def _pointwise(call: _Call) -> Tensor | None:
     """Around the terms, place by place."""
     given, onto = call.given, call.made.shape
-    if not all(_expands(boxes.shape[1:], onto) for boxes in given) or call["training"]:
+    if not all(_expands(boxes.shape[1:], onto) for boxes in given):
         return None
     return _around([_with_dimensions(boxes, len(onto)).expand(4, *onto) for boxes in given])
 
 
+def _batch_norm(call: _Call) -> Tensor | None:
+    """Place by place, where mean, variance and weights are constants."""
+    return None if call["training"] or call.boxes("input") is None or len(call.given) > 1 else _pointwise(call)
+
+
 def _copy(call: _Call) -> Tensor | None:
-    """Those of the source, for a copy into a tensor."""
-    source = call.boxes("src")
-    return _with_dimensions(source, call.made.ndim) if source is not None else _constant(call)
-
-
-def _constant(call: _Call) -> Tensor:
-    return torch.full((4, *[1] * call.made.ndim), NOWHERE, dtype=torch.int16, device=call.made.device)
+    """Those of the source, for a copy into a tensor, or of the value that it is filled with."""
+    source = call.boxes("value" if call["src"] is None else "src")
+    if source is None:
+        source = torch.full((4,), NOWHERE, dtype=torch.int16, device=call.made.device)
+    return _with_dimensions(source, call.made.ndim)
 
 
 def _rearranged(call: _Call) -> Tensor | None:
     """The boxes rearranged by the operation itself."""
     if any(id(t) in call.known and not t.is_floating_point() for t in _tensors((call.args, call.kwargs))):
         return None  # the image itself decides where they go
-    args = (*call.args[:2], float(NOWHERE)) if _name(call.func) == "constant_pad_nd" else call.args
+    name = _name(call.func)
+    args = (*call.args[:2], float(NOWHERE)) if name == "constant_pad_nd" else call.args
 
     def edge(number: int) -> Tensor:
         def shadow(item: Any) -> Any:
-            if not isinstance(item, Tensor) or not item.is_floating_point():
-                return item
-            return call.known[id(item)][number].float() if id(item) in call.known else torch.full_like(item, NOWHERE)
+            if id(item) in call.known:
+                return call.known[id(item)][number].float()
+            constant = isinstance(item, Tensor) and not name.startswith("index")
+            return torch.full_like(item, NOWHERE, dtype=torch.float) if constant else item
 
         return call.func(*tree_map(shadow, args), **tree_map(shadow, call.kwargs))
 
@@ -192,7 +201,7 @@ def _adaptive_pooling(call: _Call) -> Tensor | None:
 def _reduction(call: _Call) -> Tensor | None:
     """Around what is summed up, or compared."""
     boxes, over = call.boxes("self"), call["dim"]
-    if boxes is None or over in (None, []):
+    if boxes is None or over in (None, []) or boxes.ndim == 1:
         return None
     axes = [axis % (boxes.ndim - 1) + 1 for axis in (over if isinstance(over, (list, tuple)) else [over])]
     return boxes.amin(axes, keepdim=bool(call["keepdim"]))
@@ -201,7 +210,9 @@ def _reduction(call: _Call) -> Tensor | None:
 def _layer_norm(call: _Call) -> Tensor | None:
     """Around what is normalised together."""
     boxes, shape = call.boxes("input"), call["normalized_shape"]
-    return None if boxes is None else boxes.amin([-1 - axis for axis in range(len(shape))], keepdim=True)
+    if boxes is None or len(call.given) > 1:
+        return None
+    return boxes.amin([-1 - axis for axis in range(len(shape))], keepdim=True)
 
 
 def _times_matrix(call: _Call) -> Tensor | None:
@@ -216,10 +227,9 @@ def _rules(rule: Callable[[_Call], Tensor | None], names: str) -> dict[str, Call
 
 
 _RULES = {
-    **_rules(_pointwise, "_to_copy clone prelu _prelu_kernel hardswish hardsigmoid native_batch_norm cudnn_batch_norm"),
-    **_rules(_pointwise, "_native_batch_norm_legit_no_training miopen_batch_norm"),
-    **_rules(_copy, "copy"),
-    **_rules(_constant, "fill zero"),
+    **_rules(_pointwise, "_to_copy clone prelu _prelu_kernel hardswish hardsigmoid"),
+    **_rules(_batch_norm, "native_batch_norm _native_batch_norm_legit_no_training cudnn_batch_norm miopen_batch_norm"),
+    **_rules(_copy, "copy fill zero"),
     **_rules(
         _rearranged, "cat stack constant_pad_nd reflection_pad2d replication_pad2d flip roll repeat index index_select"
     ),
@@ -248,8 +258,20 @@ def _tensors(values: Any) -> list[Tensor]:
     return [item for item in tree_leaves(values) if isinstance(item, Tensor)]
 
 
+def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    """The arguments that `func` writes into."""
+    own = func._schema.arguments
+    names = [argument.name for argument in own if argument.alias_info and argument.alias_info.is_write]
+    return _tensors([{**dict(zip((argument.name for argument in own), args)), **kwargs}.get(name) for name in names])
+
+
 def _place(tensor: Tensor) -> tuple[torch.device, int]:
     return tensor.device, tensor.untyped_storage().data_ptr() if tensor.layout == torch.strided else 0
+
+
+def _size(tensor: Tensor) -> int:
+    """How many numbers of its type the storage of `tensor` holds."""
+    return tensor.untyped_storage().nbytes() // tensor.element_size()
 
 
 def _with_dimensions(boxes: Tensor, count: int) -> Tensor:
