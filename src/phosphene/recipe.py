@@ -82,8 +82,14 @@ def versions() -> dict[str, str]:
 
 
 def hash_file(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, 64 hex digits."""
+    """SHA-256 of a file's bytes, 64 hex digits; of a folder, of the names and hashes of the images in it."""
     total = hashlib.sha256()
+    if Path(path).is_dir():
+        from phosphene import images
+
+        for image in images.find(path):
+            total.update(f"{image.relative_to(path).as_posix()}\n{hash_file(image)}\n".encode())
+        return total.hexdigest()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             total.update(block)

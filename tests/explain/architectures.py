@@ -13,7 +13,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -113,7 +113,6 @@ ARCHITECTURES = (
     Architecture("timm xception41", slow=True),
     Architecture("timm inception_v4", 80, slow=True),
     Architecture("timm inception_resnet_v2", 80, slow=True),
-    Architecture("timm pnasnet5large", slow=True),
     Architecture("timm convnext_atto"),
     Architecture("timm fasternet_t0"),
     Architecture("timm starnet_s1"),
@@ -139,9 +138,15 @@ def network(architecture: Architecture) -> Network:
     net = Network(
         module, name=architecture.name, labels=Labels.generic(10), preprocess=Preprocess((size, size), size)
     )
+    images = torch.rand(4, 3, size, size)
     with torch.no_grad():  # statistics that fit the weights, so that signals neither die nor explode
         module.train()
-        net(torch.rand(4, 3, size, size))
+        net(images)
+        module.eval()
+        spread = net(images).std()
+        head = [child for child in module.modules() if isinstance(child, (nn.Linear, nn.Conv2d))][-1]
+        for parameter in head.parameters():  # and scores at which a softmax isn't all or nothing
+            parameter /= spread
     return net.double()
 
 
@@ -256,6 +261,22 @@ class Slow:
         with torch.no_grad():
             return self.logits(images).softmax(1)[:, self.target]
 
+    @cached_property
+    def scores(self) -> Tensor:
+        """`[1]`: the score of the image itself."""
+        return self.values(self.image)
+
+    @cached_property
+    def plain(self) -> Tensor:
+        """`[1, 3, H, W]`: the gradient at the image itself."""
+        return self.gradient(self.image)
+
+    @cached_property
+    def evidence(self) -> tuple[Tensor, Tensor]:
+        """`A [1, C, h, w]` of the last layer with a map, and `dS/dA`."""
+        activation, score = self.activation(self.last)
+        return activation.detach(), torch.autograd.grad(score, activation)[0]
+
     def gradient(self, image: Tensor) -> Tensor:
         """`[1, 3, H, W]`, by nothing but autograd."""
         leaf = image.clone().requires_grad_()
@@ -294,19 +315,19 @@ def _large(maps: Tensor, slow: Slow, align_corners: bool = False) -> Tensor:
 
 
 def _shown(gradient: Tensor, slow: Slow) -> dict[str, Tensor]:
-    return {"gradient": gradient, "maps": gradient.sum(1), "scores": slow.values(slow.image)}
+    return {"gradient": gradient, "maps": gradient.sum(1), "scores": slow.scores}
 
 
 def gradient(slow: Slow) -> dict[str, Tensor]:
-    return _shown(slow.gradient(slow.image), slow)
+    return _shown(slow.plain, slow)
 
 
 def saliency(slow: Slow) -> dict[str, Tensor]:
-    return {"maps": slow.gradient(slow.image).abs().max(1).values}
+    return {"maps": slow.plain.abs().max(1).values}
 
 
 def gradient_x_input(slow: Slow) -> dict[str, Tensor]:
-    return _shown(slow.image * slow.gradient(slow.image), slow)
+    return _shown(slow.image * slow.plain, slow)
 
 
 def smoothgrad(slow: Slow) -> dict[str, Tensor]:
@@ -382,10 +403,8 @@ def deconvnet(slow: Slow) -> dict[str, Tensor]:
 
 
 def _cam(slow: Slow, formula: Callable[[Tensor, Tensor], Tensor]) -> dict[str, Tensor]:
-    activation, score = slow.activation(slow.last)
-    (gradient,) = torch.autograd.grad(score, activation)
-    cam = formula(activation.detach(), gradient).clamp(min=0)
-    return {"maps": _large(cam, slow), "layer_maps": cam, "scores": slow.values(slow.image)}
+    cam = formula(*slow.evidence).clamp(min=0)
+    return {"maps": _large(cam, slow), "layer_maps": cam, "scores": slow.scores}
 
 
 def _by_mean(activation: Tensor, gradient: Tensor) -> Tensor:
@@ -411,7 +430,7 @@ def score_cam(slow: Slow) -> dict[str, Tensor]:
         seen.append(slow.image * ((grown - grown.min()) / spread if spread > 0 else 0 * grown))
     weights = torch.cat([slow.values(part) for part in torch.cat(seen).split(16)]).softmax(0)
     cam = (weights[None, :, None, None] * activation).sum(1).clamp(min=0)
-    return {"maps": _large(cam, slow), "layer_maps": cam, "scores": slow.values(slow.image)}
+    return {"maps": _large(cam, slow), "layer_maps": cam, "scores": slow.scores}
 
 
 def guided_grad_cam(slow: Slow) -> dict[str, Tensor]:
@@ -428,8 +447,8 @@ def occlusion(slow: Slow) -> dict[str, Tensor]:
         for left in range(0, size, half):
             covered = slow.image.clone()
             covered[:, :, top : top + half, left : left + half] = slow.image.mean((2, 3), keepdim=True)
-            maps[:, top : top + half, left : left + half] = slow.values(slow.image) - slow.values(covered)
-    return {"maps": maps, "scores": slow.values(slow.image)}
+            maps[:, top : top + half, left : left + half] = slow.scores - slow.values(covered)
+    return {"maps": maps, "scores": slow.scores}
 
 
 def rise(slow: Slow) -> dict[str, Tensor]:

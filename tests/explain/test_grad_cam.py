@@ -1,17 +1,13 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
-from pytorch_grad_cam import GradCAM
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from reference import distance
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from phosphene.errors import LayerError
 from phosphene.explain import grad_cam
-from phosphene.models import Labels, Network, Preprocess, Unit
+from phosphene.models import Labels, Network, Preprocess
 
 
 class Small(nn.Module):
@@ -30,36 +26,6 @@ class Small(nn.Module):
 
 def small() -> Network:
     return Network(Small(), name="small", labels=Labels.generic(4), preprocess=Preprocess((20, 20), 20))
-
-
-def stretched(maps: Tensor) -> Tensor:
-    """From the least to the greatest value to 0 ... 1, as that library gives its maps."""
-    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    return (maps - low) / (high - low + 1e-7)
-
-
-@pytest.mark.parametrize(
-    ("name", "layer"),
-    [
-        ("efficientnet_lite0", "blocks.6"), ("efficientnet_lite0", "bn2"), ("squeezenet1_1", "features.12"),
-        ("squeezenet1_1", "features.7"),
-    ],
-)  # fmt: skip
-def test_it_is_that_of_pytorch_grad_cam(
-    name: str, layer: str, efficientnet: Network, squeezenet: Network, photos: Tensor
-) -> None:
-    network = efficientnet if name == "efficientnet_lite0" else squeezenet
-    module = network.module.get_submodule(layer)
-    classes = [281, 967]
-    ours = grad_cam(network, photos, classes, layer)
-    with GradCAM(model=network, target_layers=[module]) as cam:
-        theirs = cam(input_tensor=photos, targets=[ClassifierOutputTarget(c) for c in classes])  # type: ignore[arg-type]
-    assert ours.layer_maps is not None
-    # They stretch the map, enlarge it with OpenCV (bilinear, as ours) and stretch it once more.
-    enlarged = F.interpolate(stretched(ours.layer_maps)[:, None], (224, 224), mode="bilinear", align_corners=False)[
-        :, 0
-    ]
-    assert distance(stretched(enlarged), torch.from_numpy(np.asarray(theirs))) < 1e-4
 
 
 def test_it_is_the_formula() -> None:
@@ -102,11 +68,6 @@ def test_a_layer_without_a_map_is_an_error_that_names_one_with_a_map(layer: str)
 def test_a_layer_that_the_scores_do_not_depend_on_is_an_error_line() -> None:
     with pytest.raises(LayerError, match="the scores of small don't depend on layer 'side'"):
         grad_cam(small(), torch.rand(1, 3, 20, 20), 0, "side")
-
-
-def test_a_unit_is_an_error_that_says_what_works() -> None:
-    with pytest.raises(LayerError, match="saliency or guided-backprop"):
-        grad_cam(small(), torch.rand(1, 3, 20, 20), Unit("one", 1))
 
 
 def test_an_unknown_layer_gets_the_nearest_ones() -> None:

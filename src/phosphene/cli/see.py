@@ -1,4 +1,4 @@
-"""`filters`, `activations`, `explain`, `visualize`, `fool`: the commands that make pictures."""
+"""`filters`, `activations`, `explain`, `patches`, `visualize`, `fool`: the commands that make pictures."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from phosphene.cli import output as write
 from phosphene.cli import terminal
 from phosphene.cli.options import Net, Output, Said, Source, split
+from phosphene.errors import ImageError
 
 Photo = Annotated[Path, Parameter(help="The picture: JPEG, PNG, WebP, TIFF, ...")]
 
@@ -50,30 +51,96 @@ def activations(
 
 
 def explain(
-    image: Photo,
+    image: Annotated[list[Path], Parameter(negative="", help="Pictures, or folders of them.")],
     *,
     net: Net = "efficientnet_lite0",
     method: Annotated[
         list[str] | None,
-        Parameter(negative="", help="saliency, guided-backprop, grad-cam, by comma, or all."),
+        Parameter(
+            negative="", help="Methods, by comma, or all; default: one of each kind. `--method list` names them."
+        ),
     ] = None,
     class_: Annotated[
-        str | None, Parameter(name="--class", help="Name, index or synset; default: the predicted class.")
+        list[str] | None,
+        Parameter(
+            name="--class", negative="", help="Names, indices or synsets, by comma; default: the predicted class."
+        ),
     ] = None,
     unit: Annotated[str | None, Parameter(help="Explain a unit instead: LAYER:CHANNEL[:ROW,COLUMN].")] = None,
-    layer: Annotated[str | None, Parameter(help="Layer of Grad-CAM; default: the last with a map.")] = None,
+    layer: Annotated[str | None, Parameter(help="Layer of the CAM methods; default: the last with a map.")] = None,
+    score: Annotated[
+        Literal["logit", "log-probability"],
+        Parameter(help="Explain the class's own score, or what sets it apart from all other classes."),
+    ] = "logit",
+    seed: Annotated[int, Parameter(help="Of SmoothGrad's noise and RISE's masks.")] = 0,
     source: Source | None = None,
     output: Output | None = None,
     said: Said | None = None,
 ) -> None:
-    """Show which pixels matter for a class or for a single unit."""
+    """Show which pixels matter for classes or for a single unit.
+
+    One picture gives a contact sheet and a file for each method. Several, or a folder, give a page to browse and the raw
+    maps as .npz in one folder (default: phosphene-explain); run again, it goes on where it was interrupted.
+    """
     source, output, said = source or Source(), output or Output(), said or Said()
-    methods = split(method) or ["all"]
+    methods = split(method)
+    if methods == ["list"]:
+        return _list_methods(said)
+    from phosphene import images
+
     parameters = {
-        "image": str(image), "net": net, **source.parameters(), "methods": methods, "class_name": class_, "unit": unit,
-        "layer": layer,
+        "net": net, **source.parameters(), "methods": methods, "classes": split(class_), "unit": unit, "layer": layer,
+        "score": score, "seed": seed,
     }  # fmt: skip
-    write.make("explain", parameters, source, output, said, stem=image.stem)
+    if len(image) == 1 and not image[0].is_dir():
+        write.make("explain", {"image": str(image[0]), **parameters}, source, output, said, stem=image[0].stem)
+        return None
+    from phosphene.cli.many import make_many
+
+    title = f"What {net} looks at"
+    make_many("explain", images.find(image), parameters, source, output, said, title)
+    return None
+
+
+def _list_methods(said: Said) -> None:
+    from phosphene.explain import METHODS
+
+    rows = [(m.name, m.idea, m.paper, "ReLU networks" if m.needs_rule else "any") for m in METHODS.values()]
+    terminal.facts(
+        {"methods": [dict(zip(("name", "idea", "paper", "networks"), row, strict=True)) for row in rows]}, said
+    )
+    if not (said.json or said.quiet):
+        terminal.table(("method", "its map shows", "paper", "networks"), rows)
+
+
+def patches(
+    folder: Annotated[Path, Parameter(help="A folder of photographs, thousands if you like.")],
+    *,
+    layer: Annotated[str, Parameter(help="A layer; `phosphene layers NET` lists them.")],
+    units: Annotated[
+        list[str] | None,
+        Parameter(name=["--units", "--unit"], negative="", help="Channels, by comma; default: eight of them."),
+    ] = None,
+    net: Net = "efficientnet_lite0",
+    count: Annotated[int, Parameter(help="Patches for each unit.")] = 9,
+    method: Annotated[
+        Literal["guided-backprop", "deconvnet", "gradient"], Parameter(help="What stands beside the patches.")
+    ] = "guided-backprop",
+    source: Source | None = None,
+    output: Output | None = None,
+    said: Said | None = None,
+) -> None:
+    """Show the patches of a folder of photographs that excite units of a layer most, and what in them does."""
+    source, output, said = source or Source(), output or Output(), said or Said()
+    if not folder.is_dir():
+        raise ImageError(f"'{folder}' is no folder: patches are looked for in a folder of photographs")
+    parameters = {
+        "folder": str(folder), "layer": layer, "units": split(units), "net": net, **source.parameters(), "count": count,
+        "method": method,
+    }  # fmt: skip
+    outcome = write.make("patches", parameters, source, output, said, stem=net)
+    for path, why in outcome.facts["skipped"].items():
+        terminal.warn(f"left out {path}: {why}", said)
 
 
 def visualize(

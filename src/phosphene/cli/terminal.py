@@ -112,6 +112,12 @@ def say(text: str, said: Said) -> None:
         print(text)
 
 
+def warn(text: str, said: Said) -> None:
+    """A line on stderr about something that was left out, unless --quiet."""
+    if not said.quiet:
+        print(f"phosphene: {text}", file=sys.stderr)
+
+
 def facts(data: Any, said: Said) -> None:
     """JSON on stdout, with --json."""
     if said.json:

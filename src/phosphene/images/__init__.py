@@ -6,6 +6,7 @@ from phosphene.images.colour import Coloured, bar, difference, diverging, overla
 from phosphene.images.decode import decode, from_array, read
 from phosphene.images.files import find
 from phosphene.images.layout import Panel, sheet
+from phosphene.images.legend import legend
 from phosphene.images.notes import read_note
 from phosphene.images.quantize import quantize, to_pil, to_uint8
 from phosphene.images.resize import ResizeMode, resize
@@ -24,6 +25,7 @@ __all__ = [
     "find",
     "from_array",
     "grid",
+    "legend",
     "normalise_tiles",
     "overlay",
     "quantize",

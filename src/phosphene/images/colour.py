@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from phosphene.errors import PhospheneError
 
-Scale: TypeAlias = Literal["diverging", "sequential"]
+Scale: TypeAlias = Literal["diverging", "sequential", "overlay"]
 
 # ColorBrewer's RdBu from blue to red, with a centre of pure white.
 _RED_BLUE = "053061 2166ac 4393c3 92c5de d1e5f0 ffffff fddbc7 f4a582 d6604d b2182b 67001f"
@@ -120,10 +120,13 @@ def bar(scale: Scale, width: int, height: int) -> Tensor:
     Raises:
         PhospheneError: another scale, or a size below 1.
     """
-    if scale not in ("diverging", "sequential") or min(width, height) < 1:
-        raise PhospheneError(f"no bar of {scale} {width} x {height}: give diverging or sequential and a size above 0")
-    line = torch.linspace(0, 1, width) if width > 1 else torch.tensor([0.5])
-    return _paint(line.expand(1, height, width), scale)[0]
+    if scale not in ("diverging", "sequential", "overlay") or min(width, height) < 1:
+        known = "diverging, sequential or overlay"
+        raise PhospheneError(f"no bar of {scale} {width} x {height}: give {known} and a size above 0")
+    line = (torch.linspace(0, 1, width) if width > 1 else torch.tensor([0.5])).expand(1, height, width)
+    if scale == "overlay":  # over a grey picture
+        return overlay(torch.full((1, 3, height, width), 0.5), line)[0]
+    return _paint(line, scale)[0]
 
 
 def _limits(maps: Tensor, percentile: float, limit: float | None) -> Tensor:

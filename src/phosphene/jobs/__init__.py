@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from phosphene.jobs.workshop import Workshop
     from phosphene.progress import Job
 
-VERBS = ("activations", "explain", "filters", "fool", "visualize")
+VERBS = ("activations", "explain", "filters", "fool", "patches", "visualize")
 """The verbs that make pictures; each is a function of its name in the module of its name."""
 
 

@@ -81,7 +81,7 @@ def again(recipe: Recipe, picture: Path, *, run_code: bool = False) -> Job[Again
 def _check_inputs(recipe: Recipe, workshop: Workshop) -> None:
     for path, wanted in recipe.inputs.items():
         there = workshop.find(path)
-        if not there.is_file():
+        if not there.exists():
             raise PhospheneError(f"'{path}' is gone, and no {there.name} lies beside the picture that was made from it")
         if hash_file(there) != wanted:
             raise PhospheneError(f"'{path}' is not the file that the picture was made from (its SHA-256 was {wanted})")

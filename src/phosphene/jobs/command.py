@@ -10,8 +10,8 @@ from typing import Any
 from phosphene.errors import PhospheneError
 from phosphene.jobs import VERBS
 
-_FLAGS = {"classes": "class", "class_name": "class", "units": "unit", "methods": "method", "layers": "layer"}
-_POSITIONAL = ("image", "images")
+_FLAGS = {"classes": "class", "units": "unit", "methods": "method", "layers": "layer"}
+_POSITIONAL = ("image", "images", "folder")
 
 
 def command_line(verb: str, parameters: dict[str, Any]) -> str:

@@ -1,21 +1,28 @@
-"""`explain`: which pixels matter for a class or a unit, by several methods side by side."""
+"""`explain`: which pixels matter for classes or a unit, by several methods side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from phosphene import explain as methods
 from phosphene import images as pictures
-from phosphene.errors import PhospheneError, did_you_mean
-from phosphene.explain import Attribution
+from phosphene.errors import LayerError, PhospheneError, RuleError, did_you_mean
+from phosphene.explain import METHODS, Attribution, LogProbability, Target
 from phosphene.jobs.outcome import Outcome, Picture
-from phosphene.jobs.workshop import Workshop
-from phosphene.models import Network, Unit, parse_unit
+from phosphene.jobs.painting import Painted, paint
+from phosphene.jobs.workshop import Workshop, check_seed
+from phosphene.models import Network, parse_unit
+from phosphene.names import file_name
 from phosphene.progress import Job, Started, Step
 
-PERCENTILE = 99.5
+USUAL = ("saliency", "guided-backprop", "integrated-gradients", "lrp", "occlusion", "grad-cam")
+"""A method of each kind, together some seconds on a laptop."""
+
+Score = Literal["logit", "log-probability"]
 
 
 def explain(
@@ -25,82 +32,136 @@ def explain(
     net: str = "efficientnet_lite0",
     weights: str | None = None,
     labels: str | None = None,
-    methods: Sequence[str] = ("all",),
-    class_name: str | None = None,
+    methods: Sequence[str] = (),
+    classes: Sequence[str] = (),
     unit: str | None = None,
     layer: str | None = None,
+    score: Score = "logit",
+    seed: int = 0,
 ) -> Job[Outcome]:
-    """Pictures: `explain` (the sheet), and one per method, named after it. `class_name` None: the predicted class."""
-    names = _known(methods, for_unit=unit is not None)
-    if layer is not None and "grad-cam" not in names:
-        raise PhospheneError("--layer is Grad-CAM's: add grad-cam to --method (a unit is --unit LAYER:CHANNEL)")
+    """Pictures: `explain` (the sheet), and one per method (and class), named after it.
+
+    No `classes`: the predicted one. No `methods`: the usual ones; `all`: all. Of these two, methods that this network can't
+    have are left out, with the reason in the facts; one that was named is an error.
+    """
+    names, named = _known(methods)
+    if layer is not None and not any(METHODS[name].takes_layer for name in names):
+        takers = ", ".join(name for name, method in METHODS.items() if method.takes_layer)
+        raise PhospheneError(
+            f"--layer is for {takers}: name one of them with --method (a unit is --unit LAYER:CHANNEL)"
+        )
+    check_seed(seed)
     network = workshop.network(net, weights, labels)
     photo = network.preprocess(workshop.image(image))
-    chosen, words = _target(network, photo, class_name, unit)
+    target, words = _target(network, photo, classes, unit, score)
     yield Started("explain", len(names), "method")
-    made, facts = [], []
+    found: dict[str, tuple[Attribution, Painted]] = {}
+    refused: dict[str, str] = {}
     for done, name in enumerate(names, start=1):
-        attribution = _attribute(name, network, photo, chosen, layer)
-        picture, note = _picture(attribution, photo, words)
-        made.append(picture)
-        facts.append({"method": name, "score": float(attribution.scores[0]), "layer": attribution.layer} | note)
+        try:
+            attribution = _attribute(name, network, photo, target, layer, seed)
+        except (RuleError, LayerError) as refusal:
+            if named or layer is not None:
+                raise
+            refused[name] = str(refusal)
+        else:
+            found[name] = attribution, paint(attribution, photo)
         yield Step(done)
-    panels = [pictures.Panel(photo[0].cpu(), "image", words)]
-    panels += [pictures.Panel(picture.image, picture.name, picture.caption) for picture in made]
-    sheet = pictures.sheet(panels, columns=len(panels), side=280, footnote=f"{net}, explaining {words}")
-    alt = f"The photograph and {len(made)} explanations of why {net} sees {words}"
-    main = Picture("explain", sheet, alt, f"{net}, explaining {words}")
-    return Outcome((main, *made), {"net": net, "target": words, "methods": facts})
+    if not found:
+        raise PhospheneError(next(iter(refused.values())))
+    return _outcome(net, photo, words, found, refused, several=len(words) > 1)
 
 
-def _known(names: Sequence[str], *, for_unit: bool) -> list[str]:
-    """The methods of these names; `all` are those that fit: Grad-CAM explains classes only."""
-    every = [name for name in methods.METHODS if not (for_unit and name == "grad-cam")]
-    wanted = every if list(names) in ([], ["all"]) else list(names)
-    for name in wanted:
-        if name not in methods.METHODS:
+def _known(names: Sequence[str]) -> tuple[list[str], bool]:
+    """The methods of these names, and whether each was named by itself."""
+    if not names:
+        return list(USUAL), False
+    if list(names) == ["all"]:
+        return list(METHODS), False
+    for name in names:
+        if name not in METHODS:
             raise PhospheneError(
-                f"unknown method '{name}'{did_you_mean(name, methods.METHODS)} (there are {', '.join(methods.METHODS)})"
+                f"unknown method '{name}'{did_you_mean(name, METHODS)} (there are {', '.join(METHODS)}, or all)"
             )
-    return list(dict.fromkeys(wanted))
+    return list(dict.fromkeys(names)), True
 
 
-def _target(network: Network, photo: Tensor, class_name: str | None, unit: str | None) -> tuple[int | Unit, str]:
+def _target(
+    network: Network, photo: Tensor, classes: Sequence[str], unit: str | None, score: Score
+) -> tuple[Target, list[str]]:
+    """What is explained, and its name for each class."""
     if unit is not None:
-        if class_name is not None:
-            raise PhospheneError("explain either a class (--class) or a unit (--unit), not both")
-        return parse_unit(unit).check(network), f"unit {unit}"
-    named = network.classes([class_name]) if class_name is not None else network.predict(photo, 1)[0].indices
-    index = named[0]
-    probability = float(network.logits(photo).softmax(1)[0, index])
-    return index, f"{network.labels[index]} ({probability:.1%})"
+        if classes:
+            raise PhospheneError("explain either classes (--class) or a unit (--unit), not both")
+        return parse_unit(unit).check(network), [f"unit {unit}"]
+    if score not in ("logit", "log-probability"):
+        raise PhospheneError(f"no score '{score}': explain a class's logit or its log-probability")
+    seen = list(dict.fromkeys(network.classes(classes))) if classes else list(network.predict(photo, 1)[0].indices)
+    with torch.no_grad():
+        shares = network.logits(photo).softmax(1)[0, seen].tolist()
+    words = [f"{network.labels[index]} ({share:.1%})" for index, share in zip(seen, shares, strict=True)]
+    return LogProbability([seen]) if score == "log-probability" else [seen], words
 
 
-def _attribute(name: str, network: Network, photo: Tensor, target: int | Unit, layer: str | None) -> Attribution:
-    if name == "grad-cam":
-        return methods.grad_cam(network, photo, target, layer)
-    return methods.METHODS[name](network, photo, target)
+def _attribute(name: str, network: Network, photo: Tensor, target: Target, layer: str | None, seed: int) -> Attribution:
+    method = methods.METHODS[name]
+    options: dict[str, Any] = {}
+    if method.takes_layer and layer is not None:
+        options["layer"] = layer
+    if method.random:
+        options["seed"] = seed
+    found = method(network, photo, target, **options)
+    if found.maps.ndim == 4:
+        return found
+    several = {key: None if value is None else value[:, None] for key, value in _tensors(found).items()}
+    return Attribution(method=found.method, layer=found.layer, **several)  # type: ignore[arg-type]
 
 
-def _picture(found: Attribution, photo: Tensor, words: str) -> tuple[Picture, dict[str, float]]:
-    if found.method == "grad-cam":
-        image = pictures.overlay(photo.cpu(), found.maps.cpu())[0]
-        caption = f"at {found.layer}; red matters most"
-        limit = float(found.maps.max())
-    elif found.method == "saliency":
-        coloured = pictures.sequential(found.maps.cpu(), percentile=PERCENTILE)
-        image, limit = coloured.images[0], float(coloured.limits[0])
-        caption = f"|gradient|, 0 is black, clipped at its {PERCENTILE}th percentile"
-    else:
-        assert found.gradient is not None
-        image, limit = _colour_gradient(found.gradient.cpu())
-        caption = f"gradient by colour, 0 is grey, clipped at its {PERCENTILE}th percentile"
-    alt = f"{found.method}: which pixels speak for {words}"
-    return Picture(found.method, image, alt, caption), {"clip": limit}
+def _tensors(found: Attribution) -> dict[str, Tensor | None]:
+    names = ("maps", "scores", "gradient", "layer_maps", "error")
+    return {name: getattr(found, name) for name in names}
 
 
-def _colour_gradient(gradient: Tensor) -> tuple[Tensor, float]:
-    """A signed gradient `[1, 3, H, W]` as colours around grey; and the value that full contrast means."""
-    sizes = gradient.abs().flatten()
-    limit = float(sizes.quantile(PERCENTILE / 100)) or float(sizes.max())  # a neuron may see a few pixels only
-    return (0.5 + gradient[0] / (2 * max(limit, 1e-12))).clamp(0, 1), limit
+def _outcome(
+    net: str,
+    photo: Tensor,
+    words: list[str],
+    found: dict[str, tuple[Attribution, Painted]],
+    refused: dict[str, str],
+    *,
+    several: bool,
+) -> Outcome:
+    panels, parts = [], []
+    for row, word in enumerate(words):
+        panels.append(pictures.Panel(photo[0].cpu(), word if several else "image", "" if several else word))
+        for name, (_, painted) in found.items():
+            panels.append(pictures.Panel(painted.images[row], METHODS[name].title, painted.caption))
+            part = f"{name}-{file_name(word.partition(' (')[0])}" if several else name
+            alt = f"{METHODS[name].title}: which pixels speak for {word}"
+            parts.append(Picture(part, painted.images[row], alt, painted.caption))
+    across = len(found) + 1 if several or len(found) < 5 else None
+    every = " and ".join(words)
+    note = f"{net}, explaining {every}. Colours end at the clip, the 99.5th percentile of the sizes in a method's maps."
+    side = 280 if len(panels) <= 8 else 224
+    sheet = pictures.sheet(panels, columns=across, side=side, footnote=note)
+    kinds = list(dict.fromkeys(painted.kind for _, painted in found.values()))
+    sheet = torch.cat([sheet, pictures.legend(kinds, sheet.shape[2])], 1)
+    alt = f"The photograph and {len(found)} explanations of why {net} sees {every}"
+    facts = {
+        "net": net,
+        "target": every,
+        "targets": words,
+        "methods": [
+            {
+                "method": name,
+                "scores": attribution.scores[0].tolist(),
+                "layer": attribution.layer,
+                "clip": painted.limit,
+                "error": None if attribution.error is None else attribution.error[0].tolist(),
+            }
+            for name, (attribution, painted) in found.items()
+        ],
+        "refused": refused,
+    }
+    maps = {name: attribution.maps[0].cpu() for name, (attribution, _) in found.items()}
+    return Outcome((Picture("explain", sheet, alt, note), *parts), facts, maps)

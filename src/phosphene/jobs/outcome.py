@@ -22,10 +22,11 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """The pictures of a job, the main one first, and its facts."""
+    """The pictures of a job, the main one first, its facts, and numbers by name that are too many for JSON."""
 
     pictures: tuple[Picture, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    arrays: Mapping[str, Tensor] = field(default_factory=dict)
 
     def picture(self, name: str) -> Picture:
         """The picture called `name`. Raises KeyError."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -74,6 +74,13 @@ class Workshop:
         self.inputs[path] = found
         return image.to(self.device)
 
+    def images(self, folder: str, network: Network) -> Collection:
+        """The images of a folder, preprocessed for `network` and read when they are asked for."""
+        there = self.find(folder)
+        found = Collection(images.find(there), network)
+        self.inputs[folder] = hash_file(there)
+        return found
+
     def recipe(self, verb: str, parameters: dict[str, object], picture: str) -> Recipe:
         """The recipe of one picture, from what has been used since this record began."""
         return Recipe(
@@ -95,10 +102,24 @@ class Workshop:
         here = Path(path)
         if self.folder is None:
             return here
-        found = [file for file in (here, self.folder / here.name, self.folder.parent / here.name) if file.is_file()]
+        found = [file for file in (here, self.folder / here.name, self.folder.parent / here.name) if file.exists()]
         wanted = self.expected.get(path)
         right = [file for file in found if wanted is None or hash_file(file) == wanted]
         return (right or found or [here])[0]
+
+
+class Collection:
+    """Image files as tensors: `collection[i]` is `[3, H, W]` in [0, 1] at the network's input size."""
+
+    def __init__(self, paths: Sequence[Path], network: Network) -> None:
+        self.paths, self._network = list(paths), network
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, place: int) -> Tensor:
+        """Raises ImageError if the file is no image."""
+        return self._network.preprocess(images.read(self.paths[place]))[0]
 
 
 def code_file(net: str) -> str | None:

@@ -103,7 +103,8 @@ def _frozen_copy(module: nn.Module) -> nn.Module:
     for parameter in twin.parameters():
         parameter.requires_grad_(False)
         parameter.grad = None
-    return twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # Not `twin.to`, which refuses a network that also has weights of five dimensions.
+    return twin._apply(lambda t: t.to(memory_format=torch.channels_last) if t.ndim == 4 else t)
 
 
 def _conv_bn_pairs(module: nn.Module, example: Tensor) -> dict[str, str]:

@@ -68,4 +68,5 @@ def confidence(network: Network, images: Tensor, target: Target, maps: Tensor) -
 def mask(maps: Tensor) -> Tensor:
     """The evidence of each map scaled to [0, 1], `[N, H, W]`; 0 for a map without any."""
     found = evidence(maps)
-    return found / found.amax((1, 2), keepdim=True).clamp(min=1e-30)
+    most = found.amax((1, 2), keepdim=True)
+    return found / most.where(most > 0, 1)
