@@ -18,9 +18,9 @@ from phosphene.models import Network, Unit
 
 @pytest.mark.parametrize("baseline", ["black", "blur"])
 def test_on_both_networks_it_is_captums(baseline: Any, network64: Network, photos64: Tensor) -> None:
-    ours = integrated_gradients(network64, photos64, [281, 967], steps=9, baseline=baseline).gradient
+    ours = integrated_gradients(network64, photos64, [281, 967], steps=5, baseline=baseline).gradient
     theirs = IntegratedGradients(network64.eval()).attribute(
-        photos64, filled(network64, photos64, baseline), target=[281, 967], n_steps=9, method="gausslegendre",
+        photos64, filled(network64, photos64, baseline), target=[281, 967], n_steps=5, method="gausslegendre",
         internal_batch_size=8,
     )  # fmt: skip
     assert ours is not None

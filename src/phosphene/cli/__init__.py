@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Group
 
 from phosphene import __version__
-from phosphene.cli import network, recipes, see, tour
+from phosphene.cli import judging, network, recipes, see, tour
 from phosphene.errors import PhospheneError
 
 app = App(
@@ -30,6 +30,8 @@ app.command(see.filters, group=_LOOK)
 app.command(see.activations, group=_LOOK)
 app.command(see.explain, group=_LOOK)
 app.command(see.patches, group=_LOOK)
+app.command(judging.randomise, group=_LOOK)
+app.command(judging.judge_explanations, group=_LOOK)
 app.command(network.layers, group=_LOOK)
 app.command(see.visualize, group=_MAKE)
 app.command(see.fool, group=_MAKE)

@@ -8,6 +8,7 @@ and `rerun` all run these same functions, which is why a recipe can make its pic
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from phosphene.errors import PhospheneError
@@ -17,16 +18,21 @@ if TYPE_CHECKING:
     from phosphene.jobs.workshop import Workshop
     from phosphene.progress import Job
 
-VERBS = ("activations", "explain", "filters", "fool", "patches", "visualize")
-"""The verbs that make pictures; each is a function of its name in the module of its name."""
+VERBS = ("activations", "explain", "filters", "fool", "judge-explanations", "patches", "randomise", "visualize")
+"""The verbs that make pictures."""
+
+
+def function_of(verb: str) -> Callable[..., Job[Outcome]]:
+    """The job of a verb: the function of its name in the module of its name, hyphens as underscores."""
+    name = verb.replace("-", "_")
+    return getattr(importlib.import_module(f"phosphene.jobs.{name}"), name)
 
 
 def job(verb: str, workshop: Workshop, parameters: dict[str, Any]) -> Job[Outcome]:
     """The job of `verb` with its parameters. Raises PhospheneError for an unknown verb or parameters it doesn't take."""
     if verb not in VERBS:
         raise PhospheneError(f"no command '{verb}' makes pictures: {', '.join(VERBS)} do")
-    function = getattr(importlib.import_module(f"phosphene.jobs.{verb}"), verb)
     try:
-        return function(workshop, **parameters)
+        return function_of(verb)(workshop, **parameters)
     except TypeError as problem:
         raise PhospheneError(f"'{verb}' was recorded with other options than this version has: {problem}") from problem

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import shlex
 from typing import Any
 
 from phosphene.errors import PhospheneError
-from phosphene.jobs import VERBS
+from phosphene.jobs import VERBS, function_of
 
-_FLAGS = {"classes": "class", "units": "unit", "methods": "method", "layers": "layer"}
+_FLAGS = {
+    "classes": "class",
+    "units": "unit",
+    "methods": "method",
+    "layers": "layer",
+    "class_name": "class",
+    "checks": "check",
+}
 _POSITIONAL = ("image", "images", "folder")
 
 
@@ -35,8 +41,7 @@ def defaults(verb: str) -> dict[str, Any]:
     """The default of each parameter of the job `verb` that has one. Raises PhospheneError if there is no such job."""
     if verb not in (*VERBS, "predict"):
         raise PhospheneError(f"this version has no command '{verb}'")
-    function = getattr(importlib.import_module(f"phosphene.jobs.{verb}"), verb)
-    signature = inspect.signature(function).parameters.values()
+    signature = inspect.signature(function_of(verb)).parameters.values()
     return {p.name: p.default for p in signature if p.default is not inspect.Parameter.empty}
 
 

@@ -126,8 +126,9 @@ def _tile(crop: Tensor) -> Tensor:
 
 
 def _words(found: Sequence[Patch]) -> str:
-    high, wide = found[0].box[2] - found[0].box[0], found[0].box[3] - found[0].box[1]
-    return f"activation {found[0].value:.3g} to {found[-1].value:.3g}; the first patch is {wide} x {high} pixels"
+    high = max(patch.box[2] - patch.box[0] for patch in found)
+    wide = max(patch.box[3] - patch.box[1] for patch in found)
+    return f"activation {found[0].value:.3g} to {found[-1].value:.3g}; sees {wide} x {high} pixels"
 
 
 def _facts(channel: int, found: Sequence[Patch], collection: Collection) -> dict[str, Any]:
