@@ -25,16 +25,21 @@ def command_line(verb: str, parameters: dict[str, Any]) -> str:
     usual = defaults(verb)
     words = ["phosphene", verb]
     for name in _POSITIONAL:
-        given = parameters.get(name)
+        given = parameters.get(name) if _is_path(name, parameters.get(name)) else None
         paths = [given] if isinstance(given, str) else given or []
         words += [shlex.quote(f"./{path}" if path.startswith("-") else path) for path in paths]
     for name, value in parameters.items():
-        if name in _POSITIONAL or value is None or _same(value, usual.get(name, inspect.Parameter.empty)):
+        if _is_path(name, value) or value is None or _same(value, usual.get(name, inspect.Parameter.empty)):
             continue
         text = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
         between = "=" if text.startswith("-") else " "
         words.append(f"--{_FLAGS.get(name, name.replace('_', '-'))}{between}{shlex.quote(text)}")
     return " ".join(words)
+
+
+def _is_path(name: str, value: Any) -> bool:
+    """Whether a parameter stands without a flag; `images` may also be how many."""
+    return name in _POSITIONAL and not isinstance(value, int)
 
 
 def defaults(verb: str) -> dict[str, Any]:
