@@ -6,7 +6,7 @@ import importlib
 
 from phosphene.report.stage import Maker
 
-SECTIONS = ("predictions", "filters", "activations", "explanations", "class_images", "fooling")
+SECTIONS = ("predictions", "filters", "activations", "explanations", "trust", "class_images", "fooling")
 """Modules of this package; each has `TITLE` and a function `make(stage)`."""
 
 
