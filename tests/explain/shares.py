@@ -17,14 +17,14 @@ def signed(z: Tensor, epsilon: float) -> Tensor:
     return z - epsilon if z < 0 else z + epsilon
 
 
-def epsilon_shares(epsilon: float, bias: bool) -> Shares:
+def by_epsilon(epsilon: float, bias: bool) -> Shares:
     def shares(x: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         return x * w, signed((x * w).sum() + (b if bias else 0), epsilon)
 
     return shares
 
 
-def gamma_shares(epsilon: float, gamma: float, bias: bool) -> Shares:
+def by_gamma(epsilon: float, gamma: float, bias: bool) -> Shares:
     """What has the sign of the neuron's output counts 1 + gamma times."""
 
     def shares(x: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -38,7 +38,7 @@ def gamma_shares(epsilon: float, gamma: float, bias: bool) -> Shares:
     return shares
 
 
-def box_shares(low: Tensor, high: Tensor, epsilon: float) -> Shares:
+def by_box(low: Tensor, high: Tensor, epsilon: float) -> Shares:
     def shares(x: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         each = torch.stack([(x - (low if weight > 0 else high))[i] * weight for i, weight in enumerate(w)])
         return each, signed(each.sum(), epsilon)

@@ -165,7 +165,7 @@ def test_the_default_for_a_class_is_the_last_layer_with_a_map(method: str) -> No
 
 @every_cam
 def test_the_first_layers_units_have_nothing_before_them(method: str) -> None:
-    with pytest.raises(LayerError, match="no layer with a spatial map runs before 'stem' .* take gradient"):
+    with pytest.raises(LayerError, match=r"no layer with a spatial map runs before 'stem' .* take gradient"):
         explained(method, network(Branches()), pictures(1), Unit("stem", 1))
 
 
@@ -176,6 +176,19 @@ def test_a_layer_that_runs_after_the_unit_or_beside_it_is_an_error_line(method: 
         explained(method, net, images, Unit("trunk", 1), layer="block")
     with pytest.raises(LayerError, match="scores of net don't depend on layer 'trunk'"):
         explained(method, net, images, Unit("late", 1), layer="trunk")
+
+
+def test_a_branch_that_is_silent_is_not_what_a_unit_reads() -> None:
+    class Silent(Branches):
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            return self.fc(self.late(self.trunk(x) + F.relu(self.side(x))).mean((2, 3)))
+
+    net = network(Silent())
+    assert grad_cam(net, pictures(), Unit("late", 1)).layer == "side"
+    with torch.no_grad():
+        net.module.get_parameter("side.bias").fill_(-100)
+    assert grad_cam(net, pictures(), Unit("late", 1)).layer == "trunk"
 
 
 def test_a_unit_that_is_silent_has_an_empty_map_at_the_layer_before_it() -> None:

@@ -10,8 +10,20 @@ import torch
 from reference import distance
 from torch import Tensor, nn
 from torch.nn import functional as F
-from toys import CLASSES, SIZE, Act, Small, every_cam, every_method, every_rule, explained, network, parts, pictures
-from toys import small, state
+from toys import (
+    SIZE,
+    Act,
+    Small,
+    every_cam,
+    every_method,
+    every_rule,
+    explained,
+    network,
+    parts,
+    pictures,
+    small,
+    state,
+)
 
 from phosphene.errors import ImageError, LabelError, LayerError, NetworkError, PhospheneError, RuleError
 from phosphene.explain import METHODS, LogProbability, Target
@@ -69,6 +81,17 @@ def test_a_batch_in_pieces_of_any_size_is_each_image_alone(
                 assert abs(float(tensor[0] - together[name][place])) < 1e-6  # of a difference of nearly equal sums
             else:
                 assert distance(together[name][place], tensor[0]) < 1e-8, name
+
+
+@pytest.mark.parametrize("method", [name for name, known in METHODS.items() if known.passes <= 15])
+def test_so_it_is_on_squeezenet_in_float32(method: str, squeezenet: Network, photos: Tensor) -> None:
+    images = F.avg_pool2d(torch.cat([photos, photos.flip(3), photos.flip(2), photos, photos.roll(9, 2)]), 2)
+    classes = [281, 967, 3, 4, 5, 6, 285, 7, 8, 9]
+    together = METHODS[method](squeezenet, images, classes)
+    for place in (0, 6, 9):
+        alone = METHODS[method](squeezenet, images[[place]], classes[place])
+        assert distance(together.maps[place], alone.maps[0]) < 1e-3
+        assert float(together.scores[place]) == pytest.approx(float(alone.scores[0]), rel=1e-4)
 
 
 @every_method
@@ -136,7 +159,8 @@ def on_layer(method: str, layer: str) -> dict[str, Any]:
 def test_a_unit_at_a_position_is_a_class_of_the_network_that_ends_there(method: str) -> None:
     net, images = small(), pictures()
     assert isinstance(net.module, Small)
-    short = Network(UpTo(net.module, 5, 9), name="s", labels=Labels.generic(6), preprocess=Preprocess((SIZE, SIZE), SIZE))
+    ready = Preprocess((SIZE, SIZE), SIZE)
+    short = Network(UpTo(net.module, 5, 9), name="short", labels=Labels.generic(6), preprocess=ready)
     unit = Unit("last", 2, (5, 9))
     found = parts(explained(method, net, images, unit, **on_layer(method, "bn")))
     wanted = parts(explained(method, short, images, 2, **on_layer(method, "bn")))
@@ -173,6 +197,22 @@ def test_a_unit_without_a_position_holds_the_place_where_it_is_most_active_in_th
         alone = parts(explained(method, net, images[[row]], Unit("last", 1, position), **on_layer(method, "bn")))
         for name, tensor in alone.items():
             assert distance(found[name][row], tensor[0]) < 1e-6, name
+
+
+@every_method
+def test_a_unit_of_a_map_in_one_row_is_that_of_the_map(method: str) -> None:
+    class Rows(Small):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rows = nn.Flatten(2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.rows(self.last(self.relu(self.bn(self.conv(x))))).mean(2))
+
+    net, images = network(Rows()), pictures(3)
+    row, square = (explained(method, net, images, Unit(name, 1), **on_layer(method, "bn")) for name in ("rows", "last"))
+    assert distance(row.maps, square.maps) < 1e-9
+    assert distance(row.scores, square.scores) < 1e-9
 
 
 @every_method
@@ -220,7 +260,7 @@ def test_a_log_probability_is_the_score_of_the_network_that_ends_with_a_log_soft
 )  # fmt: skip
 def test_bad_targets_are_error_lines(method: str, target: Target, message: str) -> None:
     with pytest.raises(LabelError, match=message):
-        explained(method, SMALL, torch.rand(3, 3, SIZE, SIZE), target)
+        explained(method, small(), torch.rand(3, 3, SIZE, SIZE), target)
 
 
 @every_method
@@ -236,10 +276,7 @@ def test_bad_targets_are_error_lines(method: str, target: Target, message: str) 
 @pytest.mark.parametrize("target", [0, Unit("last", 1)])
 def test_bad_images_are_error_lines(method: str, images: Tensor, message: str, target: Target) -> None:
     with pytest.raises(PhospheneError, match=message):
-        explained(method, SMALL, images, target)
-
-
-SMALL = small()
+        explained(method, small(), images, target)
 
 
 @every_method
@@ -292,6 +329,19 @@ def test_nan_in_a_weight_names_its_layer(method: str, name: str) -> None:
     layer, _, kind = name.partition(".")
     with pytest.raises(NetworkError, match=rf"the {kind} of layer '{layer}' of small has NaN"):
         explained(method, net, pictures(1), 0)
+
+
+def test_nan_in_a_weight_of_the_network_itself_has_no_layer_to_name() -> None:
+    class Scaled(Small):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.tensor(torch.nan))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x * self.scale)
+
+    with pytest.raises(NetworkError, match="the scale of net has NaN"):
+        explained("gradient", network(Scaled()), pictures(1), 0)
 
 
 class Huge(nn.Module):
@@ -410,6 +460,7 @@ def test_nothing_of_the_callers_is_touched_in_train_mode_either(method: str, tar
     assert torch.is_grad_enabled() == grad_mode
     assert torch.equal(images, kept)
     assert images.grad is None and images.requires_grad
+    assert not any(tensor.requires_grad for tensor in parts(found).values())
     fresh = small()
     fresh.module.load_state_dict(net.module.state_dict())
     fresh.module.eval()
@@ -435,7 +486,7 @@ def test_a_network_that_was_changed_is_read_anew(method: str) -> None:
     net, images = small(), pictures()
     before = explained(method, net, images, 1).maps
     with torch.no_grad():
-        net.module.get_submodule("last").weight.neg_()
+        net.module.get_parameter("last.weight").neg_()
     fresh = small()
     fresh.module.load_state_dict(net.module.state_dict())
     after = explained(method, net, images, 1).maps

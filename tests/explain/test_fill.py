@@ -21,7 +21,9 @@ def test_the_mean_is_each_images_own_colour() -> None:
             assert distance(found[place, colour], images[place, colour].mean().expand(20, 20)) < 1e-12
 
 
-@pytest.mark.parametrize(("fill", "level"), [("black", 0.0), ("grey", 0.5), ("white", 1.0), (0.25, 0.25), (0, 0.0), (1, 1.0)])
+@pytest.mark.parametrize(
+    ("fill", "level"), [("black", 0.0), ("grey", 0.5), ("white", 1.0), (0.25, 0.25), (0, 0.0), (1, 1.0)]
+)
 def test_levels_are_the_same_everywhere(fill: Fill, level: float) -> None:
     images = pictures(2)
     found = filled(small(), images, fill)

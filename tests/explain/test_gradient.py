@@ -47,7 +47,8 @@ def test_the_gradient_is_what_small_steps_change() -> None:
 
 
 def test_a_linear_network_has_its_weights_for_a_gradient() -> None:
-    net, images = network(nn.Sequential(nn.Flatten(), nn.Linear(3 * 20 * 20, 4)), mean=(0.2, 0.4, 0.6), std=(0.5, 1, 2)), pictures()
+    module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 20 * 20, 4))
+    net, images = network(module, mean=(0.2, 0.4, 0.6), std=(0.5, 1.0, 2.0)), pictures()
     weight: Tensor = net.module.get_parameter("1.weight").detach().view(4, 3, 20, 20)
     found = gradient(net, images, [3, 0]).gradient
     assert found is not None

@@ -16,15 +16,16 @@ from phosphene.models import Network, Unit
 
 
 @pytest.mark.parametrize(
-    ("window", "stride", "fill"), [((32, 32), (16, 16), "mean"), ((40, 25), (30, 20), "grey"), ((112, 30), (1, 30), "blur")]
+    ("window", "stride", "fill"),
+    [((32, 32), (16, 16), "mean"), ((40, 25), (30, 20), "grey"), ((112, 30), (1, 30), "blur")],
 )
 def test_on_both_networks_it_is_captums(
     window: tuple[int, int], stride: tuple[int, int], fill: Any, network64: Network, photos64: Tensor
 ) -> None:
-    image = photos64[:1]
+    image, baseline = photos64[:1], filled(network64, photos64[:1], fill)
     ours = occlusion(network64, image, 281, window=window, stride=stride, fill=fill)
     theirs = Occlusion(network64.eval()).attribute(
-        image, (3, *window), (3, *stride), baselines=filled(network64, image, fill), target=281, perturbations_per_eval=8
+        image, (3, *window), (3, *stride), baselines=baseline, target=281, perturbations_per_eval=8
     )
     assert distance(ours.maps, theirs[:, 0]) < 1e-6  # their sums are float32
 

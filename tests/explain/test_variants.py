@@ -19,7 +19,9 @@ def test_every_pair_comes_once_image_by_image_in_batches_of_memory_size(count: i
 
 
 def test_a_variants_random_numbers_are_its_own_and_the_seeds() -> None:
-    draws = {(seed, n): torch.rand(4, generator=generator(seed, n)) for seed in (-3, 0, 1, 12345) for n in (0, 1, 2, 999)}
+    draws = {
+        (seed, n): torch.rand(4, generator=generator(seed, n)) for seed in (-3, 0, 1, 12345) for n in (0, 1, 2, 999)
+    }
     before = torch.get_rng_state()
     for (seed, number), numbers in draws.items():
         assert torch.equal(torch.rand(4, generator=generator(seed, number)), numbers)

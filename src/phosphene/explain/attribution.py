@@ -47,13 +47,17 @@ def attribution(
     layer_maps: Tensor | None = None,
     error: Tensor | None = None,
 ) -> Attribution:
-    """An Attribution from tensors `[N, K, ...]`, in the shape that the caller asked for."""
+    """An Attribution from tensors `[N, K, ...]`, in the shape that the caller asked for and without a graph."""
+
+    def given(values: Tensor | None) -> Tensor | None:
+        return None if values is None else aim.shaped(values.detach())
+
     return Attribution(
         method=method,
-        maps=aim.shaped(maps),
-        scores=aim.shaped(scores),
-        gradient=None if gradient is None else aim.shaped(gradient),
+        maps=aim.shaped(maps.detach()),
+        scores=aim.shaped(scores.detach()),
+        gradient=given(gradient),
         layer=layer,
-        layer_maps=None if layer_maps is None else aim.shaped(layer_maps),
-        error=None if error is None else aim.shaped(error),
+        layer_maps=given(layer_maps),
+        error=given(error),
     )

@@ -22,6 +22,9 @@ from phosphene.progress import Job, Started, Step
 USUAL = ("saliency", "guided-backprop", "integrated-gradients", "lrp", "occlusion", "grad-cam")
 """A method of each kind, together some seconds on a laptop."""
 
+COMPLETE = 0.01
+"""The completeness error that integrated gradients may have: they take more steps where it is larger."""
+
 Score = Literal["logit", "log-probability"]
 
 
@@ -110,6 +113,8 @@ def _attribute(name: str, network: Network, photo: Tensor, target: Target, layer
         options["layer"] = layer
     if method.random:
         options["seed"] = seed
+    if name == "integrated-gradients":
+        options["tolerance"] = COMPLETE
     found = method(network, photo, target, **options)
     if found.maps.ndim == 4:
         return found
