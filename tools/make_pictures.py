@@ -22,6 +22,10 @@ from phosphene.cli import main
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 WIDEST = 150  # characters of a drawn terminal
+PHOTOS = (
+    "astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "grass.png", "gravel.png",
+    "horse.png", "hubble_deep_field.jpg", "motorcycle_left.png", "page.png", "retina.jpg", "rocket.jpg", "text.png",
+)  # fmt: skip
 FOUR = "hartebeest,station wagon,billiard table,black swan"
 CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 
@@ -35,7 +39,11 @@ def run() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         try:
-            shutil.copyfile(Path(spec.origin).parent / "data" / "chelsea.png", "cat.png")
+            data = Path(spec.origin).parent / "data"
+            shutil.copyfile(data / "chelsea.png", "cat.png")
+            Path("photos").mkdir()
+            for name in PHOTOS:
+                shutil.copyfile(data / name, Path("photos") / name)
             _pictures()
             _terminals()
             _tour()
@@ -47,6 +55,10 @@ def _pictures() -> None:
     _sheet("filters", ["filters", "--net", "squeezenet1_1"])
     _sheet("activations", ["activations", "cat.png", "--channels", "9"])
     _sheet("explain", ["explain", "cat.png"])
+    _sheet("methods", ["explain", "cat.png", "--method", "all"])
+    _sheet("patches", ["patches", "photos", "--net", "squeezenet1_1", "--layer", "features.9", "--units", "3,17"])
+    _sheet("randomise", ["randomise", "cat.png"])
+    _sheet("judge-explanations", ["judge-explanations", "photos", "--images", "8", "--mosaics", "8"])
     _sheet("visualize", ["visualize", "--class", FOUR])
     _sheet("fool", ["fool", "cat.png", "--target", "black swan"])
     _sheet("units", ["visualize", "--layer", "fire8", "--unit", "3,17,40,77,99"])

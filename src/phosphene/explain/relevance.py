@@ -114,7 +114,7 @@ class Box:
 
 def stabilised(z: Tensor, epsilon: float) -> Tensor:
     """`z + epsilon sign(z)`, with sign(0) = 1."""
-    return z + torch.where(z < 0, -epsilon, epsilon)
+    return torch.where(z < 0, z - epsilon, z + epsilon)
 
 
 def no_zeros(x: Tensor) -> Tensor:
