@@ -54,7 +54,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/pyright
 
 bench: $(VENV)/.installed-test
-	cd benchmarks && for each in accuracy taps explain fooling class_images tour; do \
+	cd benchmarks && for each in accuracy taps explain focus fooling class_images tour; do \
 		echo "== $$each"; ../$(BIN)/python $$each.py || exit 1; done
 
 docs: $(VENV)/.installed-test browser

@@ -165,8 +165,8 @@ def check(net: Network, rule: Any, bias: bool, steps: Sequence[Step]) -> None:
             start[chosen] = score[chosen]
             wanted = hand_down(steps, x, start)
         assert abs(float(found.scores[place] - score[chosen])) < 1e-9
-        assert distance(found.gradient[place], wanted) < 1e-7
-        assert distance(found.maps[place], wanted.sum(0)) < 1e-7
+        assert distance(found.gradient[place], wanted) < 1e-9
+        assert distance(found.maps[place], wanted.sum(0)) < 1e-9
         missed = (wanted.sum() - score[chosen]).abs() / score[chosen].abs()
         assert float(found.error[place]) == pytest.approx(float(missed), rel=1e-5)
 

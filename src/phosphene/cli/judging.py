@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -45,6 +45,10 @@ def judge_explanations(
     mosaics: Annotated[int, Parameter(help="Mosaics of the Focus game.")] = 20,
     steps: Annotated[int, Parameter(help="Networks of the randomisation.")] = 8,
     seed: Annotated[int, Parameter(help="Of mosaics, noise and weights.")] = 0,
+    score: Annotated[
+        Literal["logit", "log-probability"],
+        Parameter(help="What is explained: the class's own score, or what sets it apart from all other classes."),
+    ] = "logit",
     out: Annotated[Path, Parameter(group=OUTPUT, help="Folder for the table, the plots and the page.")] = Path(
         "phosphene-judge"
     ),
@@ -68,7 +72,7 @@ def judge_explanations(
 
     parameters = {
         "folder": str(folder), "net": net, **source.parameters(), "methods": split(method), "checks": split(check),
-        "images": images, "mosaics": mosaics, "steps": steps, "seed": seed,
+        "images": images, "mosaics": mosaics, "steps": steps, "seed": seed, "score": score,
     }  # fmt: skip
     with write.reserved([out / "any.png"], overwrite=True):
         workshop = Workshop(source.device)

@@ -28,6 +28,7 @@ from phosphene.explain.metrics.focus import Mosaic, choose_mosaics, focus, mosai
 from phosphene.explain.metrics.perturbation import deletion, insertion
 from phosphene.explain.metrics.randomisation import cascade, likeness
 from phosphene.explain.metrics.statistics import Interval, interval
+from phosphene.explain.target import LogProbability
 from phosphene.models import Network
 from phosphene.progress import Job, Started, Step
 
@@ -79,6 +80,7 @@ class Plan:
         mosaics: how many mosaics.
         steps: how many networks the randomisation makes.
         seed: of mosaics, noise and weights.
+        score: what is explained, the class's `logit` or its `log-probability`.
     """
 
     methods: tuple[str, ...]
@@ -87,6 +89,7 @@ class Plan:
     mosaics: int = 20
     steps: int = 8
     seed: int = 0
+    score: str = "logit"
 
     def __post_init__(self) -> None:
         for name in self.methods:
@@ -100,6 +103,8 @@ class Plan:
                 raise PhospheneError(
                     f"unknown check '{name}'{did_you_mean(name, CHECKS)} (there are {', '.join(CHECKS)})"
                 )
+        if self.score not in ("logit", "log-probability"):
+            raise PhospheneError(f"no score '{self.score}': explain a class's logit or its log-probability")
         if not self.methods or not self.checks or min(self.images, self.mosaics, self.steps) < 1:
             raise PhospheneError("judging needs at least one method, check, image, mosaic and step")
 
@@ -213,7 +218,8 @@ class _Bench:
             return BASELINES[method](images, first, self.plan.seed), None
         try:
             options = {"seed": self.plan.seed} if METHODS[method].random else {}
-            found = METHODS[method](network, images, list(classes), **options)
+            target = LogProbability(list(classes)) if self.plan.score == "log-probability" else list(classes)
+            found = METHODS[method](network, images, target, **options)
         except (RuleError, LayerError) as refusal:
             self.refused.setdefault(method, str(refusal))
             return None

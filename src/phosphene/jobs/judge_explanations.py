@@ -30,6 +30,7 @@ def judge_explanations(
     mosaics: int = 20,
     steps: int = 8,
     seed: int = 0,
+    score: str = "logit",
     known: Collection[Record] = (),
     keep: Callable[[Sequence[Record]], None] | None = None,
 ) -> Job[Outcome]:
@@ -38,7 +39,7 @@ def judge_explanations(
     No `methods`: all that cost up to some 200 passes of the network; `all`: all. The two baselines are always there.
     """
     check_seed(seed)
-    plan = Plan(_methods(methods), tuple(dict.fromkeys(checks)) or CHECKS, images, mosaics, steps, seed)
+    plan = Plan(_methods(methods), tuple(dict.fromkeys(checks)) or CHECKS, images, mosaics, steps, seed, score)
     network = workshop.network(net, weights, labels)
     try:
         judgement = yield from judge(network, workshop.images(folder, network), plan, known=known, keep=keep)
