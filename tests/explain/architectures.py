@@ -138,7 +138,8 @@ def network(architecture: Architecture) -> Network:
     net = Network(
         module, name=architecture.name, labels=Labels.generic(10), preprocess=Preprocess((size, size), size)
     )
-    images = torch.rand(4, 3, size, size)
+    images = pictures(8, size)
+    images[4:] *= (pictures(4, size) > 0.5).float()  # as perturbing methods show them
     with torch.no_grad():  # statistics that fit the weights, so that signals neither die nor explode
         module.train()
         net(images)
@@ -148,6 +149,12 @@ def network(architecture: Architecture) -> Network:
         for parameter in head.parameters():  # and scores at which a softmax isn't all or nothing
             parameter /= spread
     return net.double()
+
+
+def pictures(count: int, size: int) -> Tensor:
+    """`[count, 3, size, size]`: patches of colour with some noise."""
+    patches = F.interpolate(torch.rand(count, 3, 5, 5), [size, size], mode="bilinear")
+    return 0.8 * patches + 0.2 * torch.rand(count, 3, size, size)
 
 
 @dataclass(frozen=True)
@@ -167,7 +174,7 @@ class Finding:
 def findings(architecture: Architecture) -> list[Finding]:
     """Each method on a network, held against its reference."""
     net = network(architecture)
-    slow = Slow(net, torch.rand(1, 3, architecture.size, architecture.size).double())
+    slow = Slow(net, pictures(1, architecture.size).double())
     return [_finding(name, net, slow) for name in METHODS]
 
 
@@ -209,6 +216,8 @@ class Slow:
         for child in self.module.modules():
             if getattr(child, "inplace", False):
                 child.inplace = False  # type: ignore[assignment]
+            if isinstance(child, nn.BatchNorm2d):
+                child.register_forward_hook(_hand_down_in_order)
         self.mean, self.std = net.mean, net.std
         self.image = image
         self.half = -(-image.shape[-1] // 2)
@@ -303,6 +312,12 @@ def _first(output: Any) -> Tensor | None:
     while isinstance(output, (tuple, list)):
         output = output[0]
     return output if isinstance(output, Tensor) else None
+
+
+def _hand_down_in_order(_norm: nn.Module, _given: Any, output: Tensor) -> None:
+    """For one image, torch 2.14's batch norm returns a wrong gradient if it is given one that is laid out as a transpose."""
+    if output.requires_grad:
+        output.register_hook(Tensor.contiguous)
 
 
 def _large(maps: Tensor, slow: Slow, align_corners: bool = False) -> Tensor:

@@ -21,12 +21,12 @@ from phosphene.models import Network, Unit
 def test_on_both_networks_it_is_captums(baseline: Any, network64: Network, photos64: Tensor) -> None:
     ours = integrated_gradients(network64, photos64, [281, 967], steps=5, baseline=baseline).gradient
     theirs = IntegratedGradients(network64.eval()).attribute(
-        photos64, filled(network64, photos64, baseline), target=[281, 967], n_steps=5, method="gausslegendre",
+        photos64.clone(), filled(network64, photos64, baseline), target=[281, 967], n_steps=5, method="gausslegendre",
         internal_batch_size=8,
     )  # fmt: skip
     assert ours is not None
     for place in range(2):
-        assert distance(ours[place], theirs[place]) < 1e-6
+        assert distance(ours[place], theirs[place].detach()) < 1e-6
 
 
 @pytest.mark.parametrize("baseline", ["grey", "mean", 0.2, torch.linspace(0, 1, 1200).double().view(1, 3, 20, 20)])
@@ -54,8 +54,8 @@ def test_on_both_networks_a_tolerance_keeps_each_images_error_below_it(
     bundled_network: Network, photos: Tensor
 ) -> None:
     images, classes = torch.nn.functional.avg_pool2d(photos, 2), [281, 967]
-    coarse = integrated_gradients(bundled_network, images, classes, baseline="blur", steps=25)
-    fine = integrated_gradients(bundled_network, images, classes, baseline="blur", steps=25, tolerance=0.01)
+    coarse = integrated_gradients(bundled_network, images, classes, baseline="blur", steps=50)
+    fine = integrated_gradients(bundled_network, images, classes, baseline="blur", steps=50, tolerance=0.01)
     assert coarse.error is not None and fine.error is not None
     assert fine.error.shape == (2,)
     assert float(fine.error.max()) < 0.01
@@ -75,12 +75,13 @@ def test_on_both_networks_full_photographs_are_complete_to_one_percent_from_blac
     assert float(found.error.max()) < 0.01
 
 
-def test_only_the_images_that_need_it_get_more_steps() -> None:
+def test_each_image_gets_the_steps_that_its_own_error_calls_for() -> None:
     net, images = small(), pictures(3)
     images[1] = 0.001  # nearly on the baseline, with hardly a kink on the way
+    images[2] = 0.3 * images[2] + 0.2
     rough = integrated_gradients(net, images, 2, steps=2)
     assert rough.error is not None
-    tolerance = float(rough.error.max()) / 3
+    tolerance = float(rough.error.max()) / 60
     found = integrated_gradients(net, images, 2, steps=2, tolerance=tolerance)
     assert found.error is not None
     assert bool((found.error <= tolerance).all())
@@ -93,9 +94,7 @@ def test_only_the_images_that_need_it_get_more_steps() -> None:
 
 
 def test_a_tolerance_that_can_not_be_met_ends_somewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = import_module("phosphene.explain.integrated_gradients")
-    assert module.MOST_STEPS == 800
-    monkeypatch.setattr(module, "MOST_STEPS", 30)
+    monkeypatch.setattr(import_module("phosphene.explain.integrated_gradients"), "MOST_STEPS", 30)
     net, images = small(), pictures(1)
     for steps in (7, 30, 31):
         found = integrated_gradients(net, images, 1, steps=steps, tolerance=0.0)

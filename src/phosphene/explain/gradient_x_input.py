@@ -11,7 +11,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from phosphene.explain.attribution import Attribution, attribution
-from phosphene.explain.target import Target, aim_at, input_gradient
+from phosphene.explain.pixels import input_gradient
+from phosphene.explain.target import Target, aim_at
 from phosphene.models import Network
 
 

@@ -17,7 +17,8 @@ from torch import Tensor
 from phosphene.errors import PhospheneError
 from phosphene.explain.attribution import Attribution, attribution
 from phosphene.explain.fill import Fill, filled
-from phosphene.explain.target import Aim, Target, aim_at, one_gradient, values
+from phosphene.explain.pixels import one_gradient
+from phosphene.explain.target import Aim, Target, aim_at, values
 from phosphene.explain.variants import pairs
 from phosphene.models import Network
 
@@ -63,12 +64,14 @@ def integrated_gradients(
     change = scores - values(network, start, aim)
     shares = _integrate(network, images, start, aim, steps)
     error = _error(shares, change)
-    while tolerance is not None and steps < MOST_STEPS and bool((error > tolerance).any()):
-        rows = (error > tolerance).any(1).nonzero()[:, 0].cpu()
-        called_for = steps * float(error[rows].max()) / max(tolerance, 1e-12)  # the error falls with 1 / steps
-        steps = min(MOST_STEPS, max(2 * steps, math.ceil(called_for / 50) * 50))
-        shares[rows] = _integrate(network, images[rows], start[rows], aim.of(rows), steps)
-        error = _error(shares, change)
+    allowed = float("inf") if tolerance is None else tolerance
+    for row in range(len(images)):
+        own, taken = slice(row, row + 1), steps  # as for the image alone, whatever batch it is in
+        while taken < MOST_STEPS and float(error[own].max()) > allowed:
+            called_for = taken * float(error[own].max()) / max(allowed, 1e-12)  # the error falls with 1 / steps
+            taken = min(MOST_STEPS, max(2 * taken, math.ceil(called_for / 50) * 50))
+            shares[own] = _integrate(network, images[own], start[own], aim.of(own), taken)
+            error[own] = _error(shares[own], change[own])
     return attribution("integrated-gradients", aim, shares.sum(2), scores, gradient=shares, error=error)
 
 

@@ -17,9 +17,10 @@ from torch.overrides import TorchFunctionMode
 
 from phosphene.errors import PhospheneError
 from phosphene.explain.attribution import Attribution, attribution
+from phosphene.explain.pixels import input_gradient
 from phosphene.explain.relevance import Box, Epsilon, Gamma, Propagation, Share, as_weighted, no_zeros
 from phosphene.explain.rules import scores_by
-from phosphene.explain.target import Aim, Target, aim_at, input_gradient
+from phosphene.explain.target import Aim, Target, aim_at
 from phosphene.models import Network
 from phosphene.models.network import LUMA
 

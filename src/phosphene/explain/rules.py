@@ -61,6 +61,22 @@ class Ruled(TorchFunctionMode):
         return result
 
 
+class _PlainReLU(torch.autograd.Function):
+    """min(max(x, 0), high) with its own derivative, from its output; PyTorch's in-place ReLU6 copies its input first."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, high: float | None, in_place: bool) -> Tensor:
+        y = clipped(ctx, x, high, in_place)
+        ctx.save_for_backward(y)
+        ctx.high = high
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (y,) = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(grads[0], y, 0.0, ctx.high), None, None
+
+
 class _GuidedReLU(torch.autograd.Function):
     """min(max(x, 0), high) with guided backpropagation's rule: positive gradients of active units."""
 
@@ -102,12 +118,16 @@ def clipped(ctx: Any, x: Tensor, high: float | None, in_place: bool) -> Tensor:
 
 @dataclass(frozen=True)
 class ReLURule:
-    """A rule for ReLUs: `relu` is an autograd function of `(x, upper bound or None, in place)` that has it."""
+    """A rule for ReLUs: `relu` is an autograd function of `(x, upper bound or None, in place)` that has it.
+
+    `bounded_only`: leave all but in-place ReLU6 alone.
+    """
 
     name: str
     relu: type[torch.autograd.Function]
     covers: str = "ReLU and ReLU6"
     unknown: frozenset[str] = frozenset()
+    bounded_only: bool = False
 
     @property
     def functions(self) -> tuple[type[torch.autograd.Function], ...]:
@@ -120,6 +140,8 @@ class ReLURule:
         if found is None or not found[0].requires_grad:
             return None
         x, high, in_place = found
+        if self.bounded_only and (high is None or not in_place):
+            return None
         part = in_place and x._base is not None  # of another tensor, which autograd lets nobody but itself change
         y = self.relu.apply(x, high, in_place and not part)
         assert isinstance(y, Tensor)
@@ -133,8 +155,15 @@ def overwritten(x: Tensor, y: Tensor) -> Tensor:
     return x
 
 
+_PLAIN = ReLURule("the gradient", _PlainReLU, bounded_only=True)
 GUIDED = ReLURule("guided backpropagation", _GuidedReLU)
 DECONVNET = ReLURule("the deconvnet", _DeconvReLU)
+
+
+def plain_scores(network: Network, images: Tensor, aim: Aim) -> Tensor:
+    """`scores` with their own derivative, only faster."""
+    with Ruled(_PLAIN, noting=False):
+        return scores(network, images, aim)
 
 
 def ruled(rule: Rule) -> Forward:

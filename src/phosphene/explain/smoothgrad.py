@@ -12,7 +12,8 @@ from torch import Tensor
 
 from phosphene.errors import PhospheneError
 from phosphene.explain.attribution import Attribution, attribution
-from phosphene.explain.target import Target, aim_at, one_gradient, values
+from phosphene.explain.pixels import one_gradient
+from phosphene.explain.target import Target, aim_at, values
 from phosphene.explain.variants import generator, pairs
 from phosphene.models import Network
 

@@ -1,4 +1,4 @@
-"""What is explained: the scores of classes, or one neuron. And their gradients with respect to the pixels."""
+"""What is explained: the scores of classes, or one neuron."""
 
 from __future__ import annotations
 
@@ -134,32 +134,6 @@ def values(network: Network, images: Tensor, aim: Aim) -> Tensor:
 
 Forward: TypeAlias = Callable[[Network, Tensor, Aim], Tensor]
 """A forward pass to the scores `[N, K]`: `scores` itself, or one under a backward rule."""
-
-
-def input_gradient(network: Network, images: Tensor, aim: Aim, forward: Forward = scores) -> tuple[Tensor, Tensor]:
-    """`(gradients [N, K, 3, H, W], scores [N, K])`: d score / d pixel for pixels in [0, 1].
-
-    The classes of an image share one forward pass; each costs a backward pass of its own.
-
-    Raises:
-        NetworkError: NaN or infinity on the way; the message names the layer where they begin.
-    """
-    gradients, values = zip(*(one_gradient(network, *piece, forward) for piece in pieces(network, images, aim)))
-    return torch.cat(gradients), torch.cat(values)
-
-
-def one_gradient(network: Network, images: Tensor, aim: Aim, forward: Forward = scores) -> tuple[Tensor, Tensor]:
-    """`input_gradient` of a batch that fits into memory as a whole."""
-    with torch.inference_mode(False), torch.enable_grad():
-        leaf = images.to(network.mean).detach().clone().requires_grad_()
-        found = forward(network, leaf, aim)
-        columns = found.sum(0)
-        last = len(columns) - 1
-        parts = [torch.autograd.grad(s, leaf, retain_graph=k < last)[0] for k, s in enumerate(columns)]
-    gradient = torch.stack(parts, 1) if last else parts[0][:, None]
-    if not (bool(torch.isfinite(found).all()) and bool(torch.isfinite(gradient.sum()))):
-        refuse_nan(network, images)
-    return gradient, found.detach()
 
 
 def pieces(network: Network, images: Tensor, aim: Aim) -> Iterator[tuple[Tensor, Aim]]:

@@ -207,11 +207,11 @@ class Network(nn.Module):
             for row, p in zip(indices.tolist(), values.tolist(), strict=True)
         ]
 
-    def record(self, images: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+    def record(self, images: Tensor, layers: Iterable[str], *, as_written: bool = False) -> dict[str, Tensor]:
         """The outputs of `layers` for images `[N, 3, H, W]` in [0, 1], without gradients, in memory-sized batches.
 
         The pass stops as soon as all of them have run. `name#k` asks for the k-th call of a module that runs several times;
-        plain `name` is its last call.
+        plain `name` is its last call. `as_written`: by the network's own operations, none of them replaced by a faster one.
 
         Raises:
             LayerError: no such layer (the message names the nearest), or it does not run.
@@ -222,7 +222,7 @@ class Network(nn.Module):
         parts: list[dict[Tap, Tensor]] = []
         with torch.no_grad():
             for part in self.split(images):
-                parts.append(self._run(part, taps).layers)
+                parts.append(self._run(part, taps, as_written=as_written).layers)
         return {
             name: torch.cat([part[tap] for part in parts]) if len(parts) > 1 else parts[0][tap]
             for name, tap in zip(names, taps, strict=True)
@@ -407,9 +407,17 @@ class Network(nn.Module):
             moved = values.to(device=weight.device, dtype=weight.dtype)
             setattr(self, name, moved.clone() if moved.is_inference() else moved)
 
-    def _run(self, images: Tensor, taps: list[Tap], *, to_end: bool = False, cut: Tap | None = None) -> Recording:
+    def _run(
+        self,
+        images: Tensor,
+        taps: list[Tap],
+        *,
+        to_end: bool = False,
+        cut: Tap | None = None,
+        as_written: bool = False,
+    ) -> Recording:
         engine = self._engine()
-        if any(engine.prepared.changed(tap.name) for tap in taps):
+        if as_written or any(engine.prepared.changed(tap.name) for tap in taps):
             # A folded convolution gives its batch norm's output; who asks for it means its own.
             engine = self._engine(folded=False)
         with _normal_tensors(), self._quiet(engine.prepared.module) as module:

@@ -14,7 +14,8 @@ def receptive_fields(network: Network, layer: str) -> Tensor:
 
     The boxes are followed through the operations that really run (see `shadow`), whatever they are called in: a branch
     that is concatenated has its own, zero padding is no pixel, and a neuron that depends on a mean over the whole
-    picture (squeeze-and-excitation, say) sees the whole picture.
+    picture (squeeze-and-excitation, say) sees the whole picture. Operations without a rule of their own (transposed
+    convolutions, bilinear upsampling, softmax) get the box around all that went in.
 
     Args:
         network: any network.
@@ -29,10 +30,10 @@ def receptive_fields(network: Network, layer: str) -> Tensor:
     """
     height, width = network.input_size
     image = torch.full((1, 3, height, width), 0.5, device=network.device, dtype=network.dtype)
-    network.record(image, [layer])  # whatever has to be prepared is, before anything is watched
+    network.record(image, [layer], as_written=True)  # whatever has to be prepared is, before anything is watched
     shadows = Shadows(image)
     with shadows, torch.inference_mode(False):
-        output = network.record(image, [layer])[layer]
+        output = network.record(image, [layer], as_written=True)[layer]
     boxes = shadows.boxes(output)
     whole = torch.tensor([0, 0, height, width], dtype=torch.int16)
     if boxes is None:  # made somewhere else, in numpy say

@@ -18,7 +18,7 @@ def centre(images: Tensor, first: int = 0, seed: int = 0) -> Tensor:
         first, seed: as of `random`; nothing is random here.
 
     Returns:
-        Maps `[N, H, W]`, 1 in the middle.
+        Maps `[N, H, W]`, at most 1, largest in the middle.
     """
     height, width = images.shape[-2:]
     rows, columns = (torch.exp(-0.5 * ((torch.arange(n) - (n - 1) / 2) / (n / 4)) ** 2) for n in (height, width))

@@ -50,7 +50,8 @@ def cascade(network: Network, images: Tensor, *, steps: int = 8, seed: int = 0) 
 
     Raises:
         PhospheneError: steps below 1.
-        NetworkError: the network has no layers with weights, or can't be copied.
+        NetworkError: the network has no layers with weights, or can't be copied; a batch norm sees one value per channel
+            (after a global pooling, of one image), which has no spread.
     """
     if steps < 1:
         raise PhospheneError(f"{steps} steps: a cascade needs at least 1")
@@ -127,7 +128,14 @@ def _settle(twin: Network, redrawn: list[nn.Module], images: Tensor) -> None:
         layer.train()
     with torch.no_grad():
         for piece in twin.split(images):
-            twin(piece.to(twin.mean))
+            try:
+                twin(piece.to(twin.mean))
+            except PhospheneError:
+                raise
+            except ValueError as problem:  # PyTorch's, of norms that see a single value
+                raise NetworkError(
+                    f"a batch norm of {twin.name} can't be drawn anew: {problem}: give more images"
+                ) from problem
     for layer, momentum in zip(norms, before, strict=True):
         layer.momentum = momentum
         layer.eval()
