@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from toys import CHEAP, CLASSES, SIZE, Small, every_cam, every_rule, explained, network, parts, pictures, small
 from torch import Tensor, nn
 from torch.nn import functional as F
+from toys import CHEAP, CLASSES, SIZE, Small, every_cam, every_rule, explained, network, parts, pictures, small
 
 from phosphene.errors import LabelError, RuleError
 from phosphene.explain import METHODS, LogProbability, grad_cam, gradient, occlusion, rise, saliency
@@ -145,7 +145,9 @@ def test_rise_weighs_by_probabilities_anyway() -> None:
 def test_a_backward_rule_says_that_it_has_none_for_a_softmax_before_and_after_it_ran_for_scores(method: str) -> None:
     net, images = small(), pictures(2)
     for _ in range(2):
-        with pytest.raises(RuleError, match=r"no rule for LogSoftmax \(small\).* for this network there are .*gradient"):
+        with pytest.raises(
+            RuleError, match=r"no rule for LogSoftmax \(small\).* for this network there are .*gradient"
+        ):
             explained(method, net, images, LogProbability([1, 2]))
         assert explained(method, net, images, [1, 2]).maps.any()  # which then is not what the first call left behind
 
@@ -166,7 +168,10 @@ def test_a_class_that_is_all_but_certain_or_impossible_has_finite_gradients(logi
 
 def test_classes_that_there_are_not_and_units_are_error_lines() -> None:
     net, images = small(), pictures(2)
-    for target, message in ((LogProbability(CLASSES), "classes go from 0 to 3"), (LogProbability([0, 1, 2]), "3 classes")):
+    for target, message in (
+        (LogProbability(CLASSES), "classes go from 0 to 3"),
+        (LogProbability([0, 1, 2]), "3 classes"),
+    ):
         with pytest.raises(LabelError, match=message):
             gradient(net, images, target)
     with pytest.raises(LabelError, match="classes are"):
@@ -180,7 +185,9 @@ def test_it_may_be_judged_as_one_class_per_image() -> None:
         one_class(net, images, LogProbability([[2], [0], [1]]))
 
 
-def test_on_a_photograph_it_finds_the_cat_that_the_score_of_squeezenet_finds(squeezenet: Network, photos: Tensor) -> None:
+def test_on_a_photograph_it_finds_the_cat_that_the_score_of_squeezenet_finds(
+    squeezenet: Network, photos: Tensor
+) -> None:
     label = squeezenet.predict(photos[:1], 1)[0].indices[0]
     found = gradient(squeezenet, photos[:1], LogProbability(label))
     wanted = by_autograd(squeezenet, photos[:1], [label])

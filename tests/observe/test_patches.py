@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,8 @@ def test_what_lies_in_the_box_is_all_that_the_neuron_sees() -> None:
 
 def test_of_equal_values_the_first_image_and_the_first_place_win() -> None:
     net = network()
-    net.mean.zero_(), net.std.fill_(1)
+    net.mean.zero_()
+    net.std.fill_(1)
     for parameter in net.module.parameters():
         parameter.data.mul_(32).round_().div_(32)  # sums of these are exact
     pictures = [torch.full((3, *SIZE), level) for level in (0.5, 0.25, 0.5, 0.25, 0.5)]
@@ -287,17 +288,8 @@ def test_patches_of_photographs_are_those_of_a_recording_of_all_of_them(squeezen
     paths = files.find(shared / "data" / "imagenet_samples")[::12][:40]
     whole = torch.cat([squeezenet.preprocess(read(path)) for path in paths])
 
-    def image(place: int) -> Tensor:
-        return whole[place]
-
-    class Photographs:
-        __getitem__: Callable[[Any, int], Tensor] = staticmethod(image)  # type: ignore[assignment]
-
-        def __len__(self) -> int:
-            return len(whole)
-
     for layer, channels in (("features.7", [3, 90, 200]), ("classifier.1", [281, 7])):
-        found = seek(squeezenet, Photographs(), layer, channels, 6)
+        found = seek(squeezenet, list(whole), layer, channels, 6)
         maps, fields = squeezenet.record(whole, [layer])[layer], receptive_fields(squeezenet, layer)
         for channel in channels:
             peaks = maps[:, channel].flatten(1).max(1).values

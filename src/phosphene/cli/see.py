@@ -51,7 +51,7 @@ def activations(
 
 
 def explain(
-    image: Annotated[list[Path], Parameter(negative="", help="Pictures, or folders of them.")],
+    image: Annotated[tuple[Path, ...], Parameter(negative="", help="Pictures, or folders of them.")] = (),
     *,
     net: Net = "efficientnet_lite0",
     method: Annotated[
@@ -86,6 +86,8 @@ def explain(
     methods = split(method)
     if methods == ["list"]:
         return _list_methods(said)
+    if not image:
+        raise ImageError("there is no picture to explain: give one, several, or a folder")
     from phosphene import images
 
     parameters = {
@@ -93,7 +95,9 @@ def explain(
         "score": score, "seed": seed,
     }  # fmt: skip
     if len(image) == 1 and not image[0].is_dir():
-        write.make("explain", {"image": str(image[0]), **parameters}, source, output, said, stem=image[0].stem)
+        made = write.make("explain", {"image": str(image[0]), **parameters}, source, output, said, stem=image[0].stem)
+        for name, why in made.facts["refused"].items():
+            terminal.warn(f"left out {name}: {why}", said)
         return None
     from phosphene.cli.many import make_many
 

@@ -317,8 +317,8 @@ class _Bench:
         for layer, twin in cascade(self.network, images, steps=self.plan.steps, seed=self.plan.seed):
             for method in methods:
                 done += 1
-                wanted = [p for p in places if (method, "ssim", p, layer) not in self.done]
-                if wanted and method not in self.refused:
+                known = all((method, check, p, layer) in self.done for p in places for check in ("ssim", "rank"))
+                if not known and method not in self.refused:
                     if method not in trained and (first := self.explain(method, self.network, images, classes, 0)):
                         trained[method] = first[0]
                     again = self.explain(method, twin, images, classes, 0) if method in trained else None
