@@ -11,7 +11,7 @@ import copy
 import math
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, NamedTuple, TypeAlias
@@ -30,6 +30,17 @@ from phosphene.models import Labels, Network, Preprocess
 LIMIT = 1e-3
 """How far a method may be from its reference: the largest difference, as a part of the largest value."""
 
+COLUMNS = {
+    "gradients": ("gradient", "saliency", "gradient-x-input", "smoothgrad", "integrated-gradients"),
+    "CAMs": ("grad-cam", "grad-cam++", "layer-cam"),
+    "Score-CAM": ("score-cam",),
+    "perturbations": ("occlusion", "rise"),
+    "guided": ("guided-backprop", "deconvnet", "guided-grad-cam"),
+    "LRP": ("lrp",),
+}
+"""The columns of docs/support.md, and the methods that share one."""
+SAMPLES, STEPS, MASKS = 2, 3, 4  # few are enough to see that they are right
+
 
 class Architecture(NamedTuple):
     """A network by its library and name there. `size`: of the images. `slow`: too slow to be tried each time."""
@@ -44,12 +55,12 @@ ARCHITECTURES = (
     Architecture("torchvision vgg11", slow=True),
     Architecture("torchvision vgg11_bn", slow=True),
     Architecture("torchvision resnet18"),
-    Architecture("torchvision resnet50"),
-    Architecture("torchvision resnext50_32x4d"),
+    Architecture("torchvision resnet50", slow=True),
+    Architecture("torchvision resnext50_32x4d", slow=True),
     Architecture("torchvision wide_resnet50_2", slow=True),
     Architecture("torchvision densenet121"),
     Architecture("torchvision googlenet"),
-    Architecture("torchvision inception_v3", 80),
+    Architecture("torchvision inception_v3", 80, slow=True),
     Architecture("torchvision mobilenet_v2"),
     Architecture("torchvision mobilenet_v3_small"),
     Architecture("torchvision mobilenet_v3_large"),
@@ -57,18 +68,18 @@ ARCHITECTURES = (
     Architecture("torchvision shufflenet_v2_x0_5"),
     Architecture("torchvision squeezenet1_0"),
     Architecture("torchvision squeezenet1_1"),
-    Architecture("torchvision efficientnet_b0"),
+    Architecture("torchvision efficientnet_b0", slow=True),
     Architecture("torchvision efficientnet_v2_s", slow=True),
-    Architecture("torchvision convnext_tiny"),
+    Architecture("torchvision convnext_tiny", slow=True),
     Architecture("torchvision regnet_x_400mf"),
     Architecture("torchvision regnet_y_400mf"),
     Architecture("timm tf_efficientnet_lite0"),
-    Architecture("timm efficientnet_b0"),
+    Architecture("timm efficientnet_b0", slow=True),
     Architecture("timm tinynet_e"),
     Architecture("timm mixnet_s"),
-    Architecture("timm mnasnet_100"),
+    Architecture("timm mnasnet_100", slow=True),
     Architecture("timm semnasnet_075"),
-    Architecture("timm fbnetc_100"),
+    Architecture("timm fbnetc_100", slow=True),
     Architecture("timm mobilenetv1_100"),
     Architecture("timm mobilenetv2_050"),
     Architecture("timm mobilenetv3_small_050"),
@@ -77,38 +88,38 @@ ARCHITECTURES = (
     Architecture("timm hardcorenas_a"),
     Architecture("timm ghostnet_050"),
     Architecture("timm repghostnet_050"),
-    Architecture("timm rexnet_100"),
+    Architecture("timm rexnet_100", slow=True),
     Architecture("timm resnet10t"),
     Architecture("timm resnet18d"),
-    Architecture("timm resnetblur18"),
+    Architecture("timm resnetblur18", slow=True),
     Architecture("timm seresnet18"),
-    Architecture("timm skresnet18"),
+    Architecture("timm skresnet18", slow=True),
     Architecture("timm ecaresnet26t"),
     Architecture("timm resnest14d"),
     Architecture("timm lambda_resnet26t"),
-    Architecture("timm resnetv2_50"),
-    Architecture("timm resnetv2_50x1_bit"),
-    Architecture("timm nf_resnet26"),
-    Architecture("timm nfnet_l0"),
-    Architecture("timm res2net50_14w_8s"),
+    Architecture("timm resnetv2_50", slow=True),
+    Architecture("timm resnetv2_50x1_bit", slow=True),
+    Architecture("timm nf_resnet26", slow=True),
+    Architecture("timm nfnet_l0", slow=True),
+    Architecture("timm res2net50_14w_8s", slow=True),
     Architecture("timm dpn48b"),
     Architecture("timm dpn68"),
-    Architecture("timm dla34", 64),
+    Architecture("timm dla34", 64, slow=True),
     Architecture("timm hrnet_w18_small", 64),
-    Architecture("timm selecsls42b"),
-    Architecture("timm vovnet39a"),
+    Architecture("timm selecsls42b", slow=True),
+    Architecture("timm vovnet39a", slow=True),
     Architecture("timm ese_vovnet19b_dw"),
-    Architecture("timm darknet17"),
+    Architecture("timm darknet17", slow=True),
     Architecture("timm darknet53", slow=True),
-    Architecture("timm cspresnet50"),
+    Architecture("timm cspresnet50", slow=True),
     Architecture("timm cs3darknet_s"),
     Architecture("timm hgnetv2_b0"),
     Architecture("timm regnetx_002"),
     Architecture("timm regnety_002"),
     Architecture("timm gernet_s"),
     Architecture("timm repvgg_a0"),
-    Architecture("timm mobileone_s0"),
-    Architecture("timm tresnet_m"),
+    Architecture("timm mobileone_s0", slow=True),
+    Architecture("timm tresnet_m", slow=True),
     Architecture("timm legacy_xception", slow=True),
     Architecture("timm xception41", slow=True),
     Architecture("timm inception_v4", 80, slow=True),
@@ -135,9 +146,7 @@ def network(architecture: Architecture) -> Network:
         norm.momentum = None
         norm.reset_running_stats()
     size = architecture.size
-    net = Network(
-        module, name=architecture.name, labels=Labels.generic(10), preprocess=Preprocess((size, size), size)
-    )
+    net = Network(module, name=architecture.name, labels=Labels.generic(10), preprocess=Preprocess((size, size), size))
     images = pictures(8, size)
     images[4:] *= (pictures(4, size) > 0.5).float()  # as perturbing methods show them
     with torch.no_grad():  # statistics that fit the weights, so that signals neither die nor explode
@@ -159,7 +168,7 @@ def pictures(count: int, size: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a method does on a network: it is off by `error`, or raises its error, `refused` for this operation."""
+    """What a method does on a network: it is off by `error`, or it raises its error, `refused` for this operation."""
 
     method: str
     error: float = math.inf
@@ -169,6 +178,32 @@ class Finding:
     def fine(self) -> bool:
         """Whether that is one of the two things it may do."""
         return bool(self.refused) or self.error <= LIMIT
+
+    @property
+    def mark(self) -> str:
+        """For a table: the next power of ten above the error, or what there is no rule for."""
+        if self.refused:
+            return f"no rule: {SHORT.get(self.refused, self.refused)}"
+        return f"✓ 1e{math.ceil(math.log10(max(self.error, 1e-16)))}" if self.fine else "wrong"
+
+
+SHORT = {
+    "Mul of two things made from the image": "gate",
+    "Bmm of two things made from the image": "attention",
+    "Bmm": "attention",
+    "Silu": "SiLU",
+    "Gelu": "GELU",
+    "LeakyRelu": "leaky ReLU",
+    "NativeLayerNorm": "LayerNorm",
+    "NativeGroupNorm": "GroupNorm",
+}
+
+
+def cells(found: list[Finding]) -> list[str]:
+    """A network's row of docs/support.md: for each of `COLUMNS` what its worst method does."""
+    by_name = {finding.method: finding for finding in found}
+    groups = [[by_name[method] for method in methods] for methods in COLUMNS.values()]
+    return [max(group, key=lambda one: (not one.fine, one.error)).mark for group in groups]
 
 
 def findings(architecture: Architecture) -> list[Finding]:
@@ -180,11 +215,11 @@ def findings(architecture: Architecture) -> list[Finding]:
 
 def _finding(name: str, net: Network, slow: Slow) -> Finding:
     options: dict[str, Any] = {
-        "smoothgrad": {"samples": 2},
-        "integrated-gradients": {"steps": 3},
+        "smoothgrad": {"samples": SAMPLES},
+        "integrated-gradients": {"steps": STEPS},
         "score-cam": {"layer": slow.narrowest},
         "occlusion": {"window": slow.half, "stride": slow.half},
-        "rise": {"masks": 4},
+        "rise": {"masks": MASKS},
     }
     try:
         ours = METHODS[name](net, slow.image, slow.target, **options.get(name, {}))
@@ -347,14 +382,14 @@ def gradient_x_input(slow: Slow) -> dict[str, Tensor]:
 
 def smoothgrad(slow: Slow) -> dict[str, Tensor]:
     total = torch.zeros_like(slow.image)
-    for sample in range(2):
+    for sample in range(SAMPLES):
         noise = torch.randn(slow.image.shape[1:], generator=torch.Generator().manual_seed(sample)).double()
         total += slow.gradient(slow.image + 0.15 * (slow.image.max() - slow.image.min()) * noise)
-    return _shown(total / 2, slow)
+    return _shown(total / SAMPLES, slow)
 
 
 def integrated_gradients(slow: Slow) -> dict[str, Tensor]:
-    nodes, weights = np.polynomial.legendre.leggauss(3)
+    nodes, weights = np.polynomial.legendre.leggauss(STEPS)
     total = torch.zeros_like(slow.image)
     for node, weight in zip(nodes, weights):
         total += slow.gradient(slow.image * (node + 1) / 2) * weight / 2
@@ -470,13 +505,13 @@ def rise(slow: Slow) -> dict[str, Tensor]:
     size = slow.image.shape[-1]
     cell = math.ceil(size / 7)
     maps = torch.zeros_like(slow.image[:, 0])
-    for number in range(4):
+    for number in range(MASKS):
         random = torch.Generator().manual_seed(number)
         grid = (torch.rand(1, 1, 7, 7, generator=random) < 0.5).float()
         grown = F.interpolate(grid, [8 * cell, 8 * cell], mode="bilinear", align_corners=False)[0, 0]
         top, left = (int(torch.randint(cell, (), generator=random)) for _ in range(2))
         mask = grown[top : top + size, left : left + size].double()
-        maps += slow.probability(slow.image * mask) * mask / (4 * 0.5)
+        maps += slow.probability(slow.image * mask) * mask / (MASKS * 0.5)
     return {"maps": maps, "scores": slow.probability(slow.image)}
 
 
@@ -548,7 +583,7 @@ Rule: TypeAlias = Callable[[Weighted, Tensor], Tensor]
 
 def _share(z: Tensor, x: tuple[Tensor, ...], relevance: Tensor) -> Tensor:
     """What `relevance` of the outputs z(x) is the inputs': `sum_j (x_i dz_j/dx_i) R_j / z_j`."""
-    s = relevance / (z + EPSILON * torch.where(z < 0, -1.0, 1.0)).detach()
+    s = relevance / torch.where(z < 0, z - EPSILON, z + EPSILON).detach()
     gradients = torch.autograd.grad(z, x, s)
     return sum((value * gradient).detach() for value, gradient in zip(x, gradients))  # type: ignore[return-value]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from toys import SIZE, Act, network, pictures, small
 
-from phosphene.errors import NetworkError, PhospheneError
+from phosphene.errors import ImageError, NetworkError, PhospheneError
 from phosphene.explain import METHODS, LogProbability
 from phosphene.explain.judge import BETTER, CHECKS, PERTURBING, Judgement, Plan, Record, judge
 from phosphene.explain.metrics.baselines import BASELINES
@@ -114,6 +114,8 @@ def by_hand(net: Network, collection: Collection, plan: Plan) -> dict[Key, float
         for method in [name for name in plan.methods if name in METHODS]:
             for place in few:
                 one, other = (maps_of(method, n, every[place, None], seen[place], 0, plan)[0][0] for n in (net, twin))
+                if not other.any():  # a dead class, whose maps are left out
+                    continue
                 alike = likeness(one, other)
                 found[method, "ssim", place, layer], found[method, "rank", place, layer] = alike.ssim, alike.rank
     return {key: value for key, value in found.items() if check_of(key) in plan.checks}
@@ -433,3 +435,31 @@ def test_the_focus_of_grad_cam_on_100_mosaics(bundled_network: Network, shared: 
         assert means["logit"] >= 0.75 and means["log-probability"] >= 0.77
     else:  # whose scores of different classes rise together
         assert means["logit"] == pytest.approx(0.5, abs=0.04) and means["log-probability"] >= 0.66
+
+
+class Torn:
+    """A collection in which some images can't be read."""
+
+    def __init__(self, images: Any, bad: set[int]) -> None:
+        self.images, self.bad = images, bad
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, place: int) -> Tensor:
+        if place in self.bad:
+            raise ImageError(f"{place} is damaged")
+        return self.images[place]
+
+
+def test_images_that_cannot_be_read_are_left_out_and_told() -> None:
+    net, collection = scene()
+    plan = Plan(("gradient", "random"), ("insertion", "focus"), images=6, mosaics=3)
+    chosen = [i * len(collection) // 6 for i in range(6)]
+    bad = {chosen[1], chosen[4]}
+    found = run(judge(net, Torn(collection, bad), plan))
+    assert found.skipped == {place: f"{place} is damaged" for place in bad}
+    assert {r.item for r in found.records if r.check == "insertion"} == set(chosen) - bad
+    assert sum(r.check == "focus" for r in found.records) == 2 * 3
+    with pytest.raises(PhospheneError, match="no image can be read: 0 is damaged"):
+        run(judge(net, Torn(collection, set(range(len(collection)))), plan))

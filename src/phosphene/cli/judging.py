@@ -80,7 +80,7 @@ def judge_explanations(
         made = job(workshop, **parameters, known=journal.known, keep=journal.keep)
         outcome: Outcome = terminal.run(made, said, workshop)
         written = _write(out, outcome, workshop, parameters)
-    for name, why in outcome.facts["refused"].items():
+    for name, why in {**outcome.facts["refused"], **outcome.facts["skipped"]}.items():
         terminal.warn(f"left out {name}: {why}", said)
     _print(outcome.facts, said)
     terminal.say(f"{len(journal.known)} of these measurements were made before" if journal.known else "", said)

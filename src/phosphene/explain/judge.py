@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from phosphene.errors import LayerError, PhospheneError, RuleError, did_you_mean
+from phosphene.errors import ImageError, LayerError, PhospheneError, RuleError, did_you_mean
 from phosphene.explain.methods import METHODS
 from phosphene.explain.metrics.baselines import BASELINES
 from phosphene.explain.metrics.confidence import confidence
@@ -111,10 +111,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Judgement:
-    """`records`: all measurements. `refused`: methods that this network can't have, and why."""
+    """`records`: all measurements. `refused`: methods that this network can't have, and why. `skipped`: unreadable images."""
 
     records: tuple[Record, ...]
     refused: dict[str, str] = field(default_factory=dict)
+    skipped: dict[int, str] = field(default_factory=dict)
 
     def table(self, seed: int = 0) -> dict[str, dict[str, Interval]]:
         """Method -> check -> mean with its 95% interval over images (over layers and images for ssim and rank)."""
@@ -173,7 +174,7 @@ def judge(
         yield from bench.mosaics()
     if "randomisation" in plan.checks:
         yield from bench.randomise()
-    return Judgement(tuple(bench.records), bench.refused)
+    return Judgement(tuple(bench.records), bench.refused, bench.skipped)
 
 
 class _Bench:
@@ -191,6 +192,7 @@ class _Bench:
         self.records = list(known)
         self.done = {(record.method, record.check, record.item, record.layer) for record in known}
         self.refused: dict[str, str] = {}
+        self.skipped: dict[int, str] = {}
         self.classes: dict[int, int] = {}
         self.chosen = _spread(plan.images, len(images))
         self.drawn: list[Mosaic] = []
@@ -201,12 +203,26 @@ class _Bench:
         places = sorted({*self.chosen, *game})
         yield Started("looking at the images", len(places), "image")
         for done, part in enumerate(_parts(places, TOGETHER), start=1):
-            found = self.network.predict(self.batch(part), 1)
-            self.classes.update(zip(part, (row.indices[0] for row in found), strict=True))
+            readable = self._readable(part)
+            if readable:
+                found = self.network.predict(self.batch(readable), 1)
+                self.classes.update(zip(readable, (row.indices[0] for row in found), strict=True))
             yield Step(min(done * TOGETHER, len(places)))
+        if not self.classes:
+            raise PhospheneError(f"no image can be read: {next(iter(self.skipped.values()))}")
+        self.chosen = [place for place in self.chosen if place in self.classes]
+        game = [place for place in game if place in self.classes]
         if game:
             drawn = choose_mosaics([self.classes[place] for place in game], self.plan.mosaics, seed=self.plan.seed)
             self.drawn = [Mosaic(tuple(game[i] for i in mosaic.images), mosaic.quarter) for mosaic in drawn]
+
+    def _readable(self, places: list[int]) -> list[int]:
+        for place in places:
+            try:
+                self.images[place]
+            except ImageError as problem:
+                self.skipped[place] = str(problem)
+        return [place for place in places if place not in self.skipped]
 
     def batch(self, places: Sequence[int]) -> Tensor:
         """`[N, 3, H, W]`."""
@@ -329,6 +345,8 @@ class _Bench:
 
 def _likenesses(method: str, layer: str, places: Sequence[int], one: Tensor, other: Tensor) -> Iterator[Record]:
     for place, before, after in zip(places, one, other, strict=True):
+        if not bool(after.any()):
+            continue  # the class is dead in this network: there is no explanation that could be like the trained one's
         found = likeness(before, after)
         yield Record(method, "ssim", place, found.ssim, layer)
         yield Record(method, "rank", place, found.rank, layer)

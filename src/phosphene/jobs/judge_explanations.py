@@ -42,12 +42,14 @@ def judge_explanations(
     plan = Plan(_methods(methods), tuple(dict.fromkeys(checks)) or CHECKS, images, mosaics, steps, seed, score)
     network = workshop.network(net, weights, labels)
     try:
-        judgement = yield from judge(network, workshop.images(folder, network), plan, known=known, keep=keep)
+        collection = workshop.images(folder, network)
+        judgement = yield from judge(network, collection, plan, known=known, keep=keep)
     except PhospheneError as problem:
         if "mosaics need images" in str(problem):
             raise PhospheneError(f"{problem}: give a folder with more, or --check without focus") from None
         raise
-    return _outcome(net, judgement)
+    skipped = {str(collection.paths[place]): why for place, why in judgement.skipped.items()}
+    return _outcome(net, judgement, skipped)
 
 
 def _methods(names: Sequence[str]) -> tuple[str, ...]:
@@ -58,7 +60,7 @@ def _methods(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*chosen, *BASELINES]))
 
 
-def _outcome(net: str, judgement: Judgement) -> Outcome:
+def _outcome(net: str, judgement: Judgement, skipped: dict[str, str]) -> Outcome:
     table = judgement.table()
     order = [name for name in (*METHODS, *BASELINES) if name in table]
     table = {name: table[name] for name in order}
@@ -83,5 +85,6 @@ def _outcome(net: str, judgement: Judgement) -> Outcome:
         },
         "randomisation": cascades,
         "refused": judgement.refused,
+        "skipped": skipped,
     }
     return Outcome(tuple(pictures), facts)

@@ -83,8 +83,7 @@ def prepare(module: nn.Module, example: Tensor, *, fold: bool = True) -> Prepare
             _fold(folded, conv_name, bn_name)
         for name in same:
             _replace(folded, name, SameConv2d(folded.get_submodule(name)))
-        folded = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        agreed = _agree(plain, folded, example)
+        agreed = _agree(plain, _channels_last(folded), example)
     except Exception:
         agreed = False  # a forward that reads attributes of its batch norms: leave the network as it is
     return Prepared(folded, pairs) if agreed else Prepared(plain)
@@ -108,8 +107,12 @@ def _frozen_copy(module: nn.Module) -> nn.Module:
     for parameter in twin.parameters():
         parameter.requires_grad_(False)
         parameter.grad = None
-    # Not `twin.to`, which refuses a network that also has weights of five dimensions.
-    return twin._apply(lambda t: t.to(memory_format=torch.channels_last) if t.ndim == 4 else t)
+    return _channels_last(twin)
+
+
+def _channels_last(module: nn.Module) -> nn.Module:
+    """In place. Not `module.to`, which refuses a network that also has weights of five dimensions."""
+    return module._apply(lambda t: t.to(memory_format=torch.channels_last) if t.ndim == 4 else t)
 
 
 def _conv_bn_pairs(module: nn.Module, example: Tensor) -> dict[str, str]:
