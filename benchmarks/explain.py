@@ -74,19 +74,20 @@ def main() -> None:
 
 
 def _classes(network: Network, images: Tensor, rounds: int) -> None:
-    """Five classes of an image, which share the forward pass, against one."""
+    """Five classes of an image against one: of one image, and of images in a batch, which share the forward pass."""
     five = network.logits(images).topk(5).indices
     for method in (explain.saliency, explain.guided_backprop, explain.grad_cam):
         together = method(network, images, five).maps
         alone = torch.stack([method(network, images, five[:, k]).maps for k in range(5)], 1)
         assert float((together - alone).abs().max() / alone.abs().max()) < 1e-4, "not the same maps"
-        timing = compare(
-            f"{network.name} {method.__name__}: one class / five",
-            lambda method=method: method(network, images, five[:, 0]),
-            lambda method=method: method(network, images, five),
-            rounds=rounds,
-        )
-        print(f"{timing}   five cost {timing.ratio:.2f}x one, asked at most 3")
+        for few in (1, len(images)):
+            timing = compare(
+                f"{network.name} {method.__name__}, {few} image(s): one / five",
+                lambda method=method, few=few: method(network, images[:few], five[:few, 0]),
+                lambda method=method, few=few: method(network, images[:few], five[:few]),
+                rounds=rounds,
+            )
+            print(f"{timing}   five cost {timing.ratio:.2f}x one, asked at most 3")
 
 
 def _check(pair: Pair) -> None:

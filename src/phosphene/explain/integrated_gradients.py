@@ -58,7 +58,7 @@ def integrated_gradients(
     if steps < 1:
         raise PhospheneError(f"{steps} steps: integrated gradients need at least 1")
     aim = aim_at(network, images, target, hold=True)
-    images = images.to(network.mean)
+    images = images.detach().to(network.mean)
     start = filled(network, images, baseline)
     scores = values(network, images, aim)
     change = scores - values(network, start, aim)

@@ -16,11 +16,16 @@ def input_gradient(
 ) -> tuple[Tensor, Tensor]:
     """`(gradients [N, K, 3, H, W], scores [N, K])`: d score / d pixel for pixels in [0, 1].
 
-    The classes of an image share one forward pass; each costs a backward pass of its own.
+    The classes of an image share one forward pass; each costs a backward pass of its own. Of a single image, its classes
+    are a batch: that costs a forward pass each, and is faster all the same, as one image alone leaves a CPU half idle.
 
     Raises:
         NetworkError: NaN or infinity on the way; the message names the layer where they begin.
     """
+    if len(images) == 1 < aim.width <= network.batch_size(images.shape[-2:]):
+        copies = images.expand(aim.width, -1, -1, -1)
+        gradient, values = one_gradient(network, copies, aim.spread(), forward)
+        return gradient.transpose(0, 1), values.T
     gradients, values = zip(*(one_gradient(network, *piece, forward) for piece in pieces(network, images, aim)))
     return torch.cat(gradients), torch.cat(values)
 

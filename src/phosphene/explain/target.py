@@ -66,6 +66,11 @@ class Aim:
         count = len(range(self.count)[rows]) if isinstance(rows, slice) else len(rows)
         return replace(self, count=count, classes=classes, places=places)
 
+    def spread(self) -> Aim:
+        """The aim of one image with K classes, for K copies of it with a class each."""
+        assert self.classes is not None and self.count == 1
+        return replace(self, count=self.width, classes=self.classes.T)
+
     def pick(self, output: Tensor) -> Tensor:
         """The explained values `[N, K]`, from the logits `[N, classes]` or the output of the unit's layer."""
         if self.classes is not None:
