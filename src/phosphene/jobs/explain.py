@@ -19,7 +19,7 @@ from phosphene.models import Network, parse_unit
 from phosphene.names import file_name
 from phosphene.progress import Job, Started, Step
 
-USUAL = ("saliency", "guided-backprop", "integrated-gradients", "lrp", "occlusion", "grad-cam")
+USUAL = ("saliency", "guided-backprop", "lrp", "occlusion", "grad-cam")
 """A method of each kind, together some seconds on a laptop."""
 
 COMPLETE = 0.01

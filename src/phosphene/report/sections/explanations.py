@@ -1,4 +1,4 @@
-"""Which pixels matter? Six answers to the same question."""
+"""Which pixels matter? Several answers to the same question."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ WORDS = {
     " because the score of a deep network is a rough landscape.",
     "guided-backprop": "*Guided backpropagation* lets only positive gradients pass back through each ReLU. Its pictures are"
     " the prettiest; the next section asks what they are worth.",
-    "integrated-gradients": "*Integrated gradients* collects gradients on the way from black to the photograph. Its values"
-    " add up to what the score gained on that way.",
     "lrp": "*LRP* hands the score down from each neuron to its inputs, by their shares in it.",
     "occlusion": "*Occlusion* asks no gradient at all: it covers a window and sees how much the score falls.",
     "grad-cam": "*Grad-CAM* asks late, at the last layer that still is a map, and is coarse but about this class.",
@@ -30,11 +28,6 @@ def make(stage: Stage) -> Job[Section | None]:
     pictures = outcome.pictures[1:]
     names = [picture.name for picture in pictures]
     refused = outcome.facts["refused"]
-    error = next((row["error"][0] for row in outcome.facts["methods"] if row["method"] == "integrated-gradients"), None)
-    said = [WORDS[name] for name in names]
-    if error is not None:
-        place = names.index("integrated-gradients")
-        said[place] = f"{said[place]} Here they miss it by {error:.2%}."
     return Section(
         key="explanations",
         title=TITLE,
@@ -47,9 +40,10 @@ def make(stage: Stage) -> Job[Section | None]:
         words=(
             f"All of them explain the score of *{outcome.facts['target']}*, before the softmax, and they don't agree."
             " Red speaks for it and blue against it, white and grey are zero.",
-            " ".join(said),
+            " ".join(WORDS[name] for name in names),
         ),
-        note=" ".join(f"No {METHODS[name].title} here: {why}." for name, why in refused.items()),
+        note=" ".join(f"No {METHODS[name].title} here: {why}." for name, why in refused.items())
+        or "All fifteen methods: `phosphene explain PHOTO --method all`.",
         command=command_line("explain", parameters),
         seconds=0,
     )
