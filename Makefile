@@ -59,6 +59,7 @@ bench: $(VENV)/.installed-test
 
 docs: $(VENV)/.installed-test browser
 	$(BIN)/python tools/make_pictures.py
+	$(BIN)/python tools/make_support_table.py
 
 clean:
 	rm -rf $(VENV) $(OUT) .pytest_cache .ruff_cache .hypothesis build dist

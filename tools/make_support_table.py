@@ -19,9 +19,9 @@ OUTPUT = ROOT / "docs" / "support.md"
 TEXT = """# Which networks are supported
 
 On a CNN each explanation method either is right, or it refuses with an error that names the operation and the module.
-{count} architectures of torchvision and timm are the evidence. Each method's maps, values per colour and scores are held against
-a slow reference in float64, which runs an unfolded copy of the module, perturbs image by image, and takes its backward
-rules from hooks on the nodes of the autograd graph.
+{count} architectures of torchvision and timm are the evidence. Each method's maps, values per colour and scores are held
+against a slow reference in float64, which runs an unfolded copy of the module, perturbs image by image, and takes its
+backward rules from hooks on the nodes of the autograd graph.
 
 - Weights are random: ten classes, batch norms with random scales and shifts, and statistics that fit the weights. The image
   is of coloured patches, as many pixels wide and high as the second column says; the class is the one with the highest

@@ -120,7 +120,10 @@ def test_one_bad_picture_among_good_ones(refused: Any) -> None:
 
 @pytest.mark.parametrize("verb", [*VERBS, "predict", "layers", "tour"])
 def test_an_unknown_network(refused: Any, verb: str) -> None:
-    words = {"fool": ("cat.png", "--target", "3"), "visualize": ("--class", "3"), "filters": (), "layers": ()}
+    words = {
+        "fool": ("cat.png", "--target", "3"), "visualize": ("--class", "3"), "filters": (), "layers": (),
+        "patches": ("folder", "--layer", "1"), "judge-explanations": ("folder",),
+    }  # fmt: skip
     line = refused(verb, *words.get(verb, ("cat.png",)), "--net", "resnet81")
     assert "unknown network 'resnet81'" in line and "did you mean resnet18" in line
 
@@ -205,13 +208,16 @@ FOOL = ("fool", "cat.png", *SQUEEZE)
         ((*EXPLAIN, "--class", ""), "no class is called ''"),
         ((*EXPLAIN, "--method", "grad_cam"), "unknown method 'grad_cam'; did you mean grad-cam"),
         ((*EXPLAIN, "--layer", "fire99"), "has no layer 'fire99'; did you mean fire9"),
-        ((*EXPLAIN, "--layer", "fire9", "--method", "saliency"), "--layer is Grad-CAM's"),
+        ((*EXPLAIN, "--layer", "fire9", "--method", "saliency"), "--layer is for grad-cam"),
         ((*EXPLAIN, "--unit", "fire2:128"), "has units 0 to 127: there is no unit 128"),
         ((*EXPLAIN, "--unit", "fire2:-1"), "has units 0 to 127"),
         ((*EXPLAIN, "--unit", "fire2:0:99,0"), "is a map of 55x55"),
         ((*EXPLAIN, "--unit", "7"), "write layer:channel"),
         ((*EXPLAIN, "--unit", "fire2:3", "--class", "3"), "not both"),
-        ((*EXPLAIN, "--unit", "fire2:3", "--method", "grad-cam"), "Grad-CAM explains a class"),
+        (
+            (*EXPLAIN, "--unit", "conv1:3", "--method", "grad-cam"),
+            "no layer with a spatial map runs before 'conv1'",
+        ),
         (("activations", "cat.png", *SQUEEZE, "--layer", "conv1,fire10"), "has no layer 'fire10'; did you mean fire"),
         (("activations", "cat.png", *SQUEEZE, "--channels", "0"), "channels start at 1, got 0"),
         (("filters", *SQUEEZE, "--layer", "fire2"), "which has no filters"),
@@ -269,7 +275,7 @@ def test_fooling_to_what_it_sees_already(run: Any, refused: Any) -> None:
     [
         (("explane", "cat.png"), "explane"),
         (("explain", "cat.png", "--clas", "3"), "--clas"),
-        (("explain",), "requires an argument"),
+        (("predict",), "requires an argument"),
         (("fool", "cat.png"), "--target requires an argument"),
         (("rerun",), "requires an argument"),
         (("models", "get"), "requires an argument"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import os
@@ -17,9 +16,10 @@ import pytest
 from PIL import Image
 
 from phosphene import __version__, images
-from phosphene.cli import app, network, recipes, see
+from phosphene.cli import app, judging, network, recipes, see
 from phosphene.cli import tour as touring
-from phosphene.jobs import VERBS, command, job
+from phosphene.jobs import VERBS, command, function_of, job
+from phosphene.jobs.explain import USUAL
 from phosphene.jobs.workshop import Workshop
 from phosphene.models import Network
 
@@ -31,6 +31,9 @@ COMMANDS = {
     "filters": see.filters,
     "activations": see.activations,
     "explain": see.explain,
+    "patches": see.patches,
+    "randomise": judging.randomise,
+    "judge-explanations": judging.judge_explanations,
     "visualize": see.visualize,
     "fool": see.fool,
     "recipe": recipes.recipe,
@@ -124,34 +127,44 @@ def test_no_option_has_a_negative_twin() -> None:
 @pytest.mark.parametrize("verb", [*VERBS, "predict"])
 def test_defaults_are_the_jobs(verb: str) -> None:
     theirs = command.defaults(verb)
-    renamed = {"class": "classes" if verb == "visualize" else "class_name", "method": "methods", "layer": "layer"}
+    renamed = {"class": "classes", "method": "methods", "layer": "layer", "check": "checks"}
+    if verb == "randomise":
+        renamed["class"] = "class_name"
+    if verb == "patches":
+        del renamed["method"]
     if verb == "activations":
         renamed["layer"] = "layers"
     if verb == "visualize":
         renamed["unit"] = "units"
     for name, parameter in inspect.signature(COMMANDS[verb]).parameters.items():
-        if name in ("source", "output", "said") or parameter.default is inspect.Parameter.empty:
+        if (
+            name in ("source", "output", "said", "out", "overwrite", "image")
+            or parameter.default is inspect.Parameter.empty
+        ):
             continue
         own = renamed.get(name.rstrip("_"), name)
         default = theirs[own]
-        # `explain` takes another default for a unit, and says "all" itself where there is none.
-        empty = default in ((), ("all",)) and parameter.default is None
+        empty = default == () and parameter.default is None
         assert empty or parameter.default == default, name
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "judge-explanations"])
 def test_the_command_line_hands_over_every_option(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
     monkeypatch.setattr("phosphene.cli.output.make", lambda verb, parameters, *rest, **more: seen.update(parameters))
-    needed = {"image": Path("x.png"), "target": "3"}
+    needed = {"image": Path("x.png"), "target": "3", "folder": Path(), "layer": "1"}
     function = COMMANDS[verb]
-    if verb == "fool":
+    if verb == "explain":
+        needed["image"] = (Path("x.png"),)  # type: ignore[assignment]
+        del needed["layer"]
+    if verb in ("fool", "explain", "patches"):
         with pytest.raises(AttributeError):  # `make` gave no outcome to talk about
-            function(**needed)
+            wanted = inspect.signature(function).parameters
+            function(**{key: value for key, value in needed.items() if key in wanted})
     else:
         wanted = inspect.signature(function).parameters
         function(**{key: value for key, value in needed.items() if key in wanted})
-    function = getattr(importlib.import_module(f"phosphene.jobs.{verb}"), verb)
+    function = function_of(verb)
     assert set(seen) == set(inspect.signature(function).parameters) - {"workshop"}
 
 
@@ -259,13 +272,13 @@ def test_a_layer_named_twice_is_shown_once(run: Any) -> None:
     assert len(said.json["pictures"]) == 2
 
 
-def test_explain_with_all_methods(run: Any) -> None:
+def test_explain_with_the_usual_methods(run: Any) -> None:
     found = run("explain", "cat.png", *SQUEEZE, "--class", "tabby", "--json").json
-    names = ["saliency", "guided-backprop", "grad-cam"]
+    names = list(USUAL)
     assert found["pictures"] == ["cat-explain.png", *(f"cat-explain-{name}.png" for name in names)]
     assert found["target"].startswith("tabby (")
     pictures = [check_picture(Path(path)) for path in found["pictures"]]
-    assert [picture.shape for picture in pictures[1:]] == [(224, 224, 3)] * 3
+    assert [picture.shape for picture in pictures[1:]] == [(224, 224, 3)] * len(USUAL)
     assert not np.array_equal(pictures[1], pictures[2])
 
 
@@ -277,13 +290,14 @@ def test_explain_by_name_index_synset_and_alias(run: Any, given: str) -> None:
 
 
 def test_explain_a_unit(run: Any, squeezenet: Network) -> None:
-    found = run("explain", "cat.png", *SQUEEZE, "--unit", "fire2:3", "--json").json
+    chosen = ("--method", "saliency,guided-backprop")
+    found = run("explain", "cat.png", *SQUEEZE, "--unit", "fire2:3", *chosen, "--json").json
     assert found["target"] == "unit fire2:3"
     assert [row["method"] for row in found["methods"]] == ["saliency", "guided-backprop"]
     photo = squeezenet.preprocess(images.read("cat.png"))
     row, column = divmod(int(squeezenet.activations(photo, "fire2")[0, 3].argmax()), 55)
     unit = f"fire2:3:{row},{column}"  # the same neuron, by its place
-    one = run("explain", "cat.png", *SQUEEZE, "--unit", unit, "--out", "one", "--json").json
+    one = run("explain", "cat.png", *SQUEEZE, "--unit", unit, *chosen, "--out", "one", "--json").json
     assert one["methods"] == found["methods"]
     saliency = np.asarray(Image.open("one/cat-explain-saliency.png").convert("RGB")).astype(int)
     guided = np.asarray(Image.open("one/cat-explain-guided-backprop.png").convert("RGB")).astype(int)

@@ -21,8 +21,8 @@ SQUEEZE = ("--net", "squeezenet1_1")
 MADE = {
     "filters": ("filters", *SQUEEZE),
     "activations": ("activations", "cat.png", *SQUEEZE, "--layer", "conv1,fire9", "--channels", "4"),
-    "explain": ("explain", "cat.png", *SQUEEZE, "--class", "tiger cat"),
-    "unit": ("explain", "cat.png", *SQUEEZE, "--unit", "fire9:3", "--method", "saliency"),
+    "explain": ("explain", "cat.png", *SQUEEZE, "--class", "tiger cat", "--method", "saliency,rise,lrp"),
+    "unit": ("explain", "cat.png", *SQUEEZE, "--unit", "fire9:3", "--method", "saliency,smoothgrad"),
     "fool": ("fool", "cat.png", *SQUEEZE, "--target", "station wagon", "--seed", "3"),
     "classes": ("visualize", "--class", "black swan,3", "--steps", "3", "--size", "64", "--canvas", "pixel"),
     "units": ("visualize", "--layer", "fire3", "--unit", "2,5:3:4", "--steps", "2", "--size", "64", "--seed=-4"),
@@ -178,7 +178,7 @@ def test_in_another_process(run: Any) -> None:
 
 
 def test_efficientnet_too(run: Any) -> None:
-    pictures = run("explain", "cat.png", "--json").json["pictures"]
+    pictures = run("explain", "cat.png", "--method", "saliency,guided-backprop,grad-cam", "--json").json["pictures"]
     assert [run("rerun", picture, "--check").code for picture in pictures] == [0] * 4
 
 
@@ -186,9 +186,10 @@ def test_efficientnet_too(run: Any) -> None:
     ("verb", "parameters", "line"),
     [
         ("filters", {"net": "efficientnet_lite0", "layer": None}, "phosphene filters"),
-        ("explain", {"image": "my cat.jpg", "methods": ["all"]}, "phosphene explain 'my cat.jpg'"),
+        ("explain", {"image": "my cat.jpg", "methods": ["all"]}, "phosphene explain 'my cat.jpg' --method all"),
         ("explain", {"image": "a", "methods": ["saliency", "grad-cam"]}, "phosphene explain a --method saliency,grad-cam"),
-        ("explain", {"image": "a", "class_name": "-x"}, "phosphene explain a --class=-x"),
+        ("explain", {"image": "a", "classes": ["-x", "b"]}, "phosphene explain a --class=-x,b"),
+        ("judge-explanations", {"folder": "f", "images": 9}, "phosphene judge-explanations f --images 9"),
         ("explain", {"image": "-a.png"}, "phosphene explain ./-a.png"),
         ("predict", {"images": ["a", "b c"], "top": 5}, "phosphene predict a 'b c'"),
         ("visualize", {"classes": ["a"], "units": [], "clip_norm": 0.1}, "phosphene visualize --class a --clip-norm 0.1"),

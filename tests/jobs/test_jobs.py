@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import skimage
 import torch
 from torch import Tensor
 
 from phosphene import explain, images, observe
 from phosphene.errors import LabelError, PhospheneError
-from phosphene.jobs import VERBS, job
+from phosphene.jobs import VERBS, function_of, job
 from phosphene.jobs.command import command_line, defaults
 from phosphene.jobs.outcome import Outcome, Picture
 from phosphene.jobs.predict import predict
@@ -42,26 +44,46 @@ def seen(squeezenet: Network, photo: str) -> Tensor:
     return squeezenet.preprocess(images.read(photo))
 
 
+@pytest.fixture
+def photos_of_two_classes(tmp_path: Path) -> Path:
+    """A folder with scikit-image's cat and cup of coffee."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("chelsea.png", "coffee.png"):
+        shutil.copyfile(Path(skimage.__file__).parent / "data" / name, folder / name)
+    return folder
+
+
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "activations": {"layers": ["conv1", "fire9"], "channels": 4},
     "explain": {},
     "filters": {},
     "fool": {"target": "tiger"},
+    "judge-explanations": {"methods": ["saliency"], "images": 2, "mosaics": 2, "steps": 1},
+    "patches": {"layer": "features.2", "units": ["2"]},
+    "randomise": {"steps": 1, "methods": ["saliency"]},
     "visualize": {"classes": ["tiger", "3"], "steps": 2, "size": 64},
 }
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_jobs_make_pictures(workshop: Workshop, photo: str, verb: str, tmp_path: Path) -> None:
+def test_jobs_make_pictures(
+    workshop: Workshop, photo: str, photos_of_two_classes: Path, verb: str, tmp_path: Path
+) -> None:
     parameters = {**SQUEEZE, **ARGUMENTS[verb]}
-    if verb not in ("filters", "visualize"):
+    if verb in ("judge-explanations", "patches"):
+        parameters["folder"] = str(photos_of_two_classes)
+    elif verb not in ("filters", "visualize"):
         parameters["image"] = photo
     events: list[Event] = []
     outcome = run(job(verb, workshop.fresh(), parameters), events.append)
     assert isinstance(events[0], Started)
-    steps = [event.done for event in events if isinstance(event, Step)]
-    assert steps and steps == sorted(steps)
-    assert outcome.pictures[0].name == verb
+    steps: list[int] = []  # of the part that started last
+    for event in events:
+        steps = [] if isinstance(event, Started) else [*steps, event.done] if isinstance(event, Step) else steps
+        assert steps == sorted(steps)
+    assert steps
+    assert outcome.pictures[0].name == verb.removesuffix("-explanations")
     names = [picture.name for picture in outcome.pictures]
     assert len(set(names)) == len(names)
     for picture in outcome.pictures:
@@ -70,7 +92,7 @@ def test_jobs_make_pictures(workshop: Workshop, photo: str, verb: str, tmp_path:
         assert len(picture.alt) > 5
         assert outcome.picture(picture.name) is picture
     assert outcome.facts["net"] == "squeezenet1_1"
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [photos_of_two_classes]
 
 
 def test_predict_is_what_the_network_predicts(workshop: Workshop, photo: str, squeezenet: Network) -> None:
@@ -84,7 +106,7 @@ def test_predict_is_what_the_network_predicts(workshop: Workshop, photo: str, sq
 
 
 def test_explain_shows_what_the_methods_find(workshop: Workshop, photo: str, squeezenet: Network, seen: Tensor) -> None:
-    outcome = run(job("explain", workshop, {**SQUEEZE, "image": photo, "class_name": "tabby", "layer": "fire5"}))
+    outcome = run(job("explain", workshop, {**SQUEEZE, "image": photo, "classes": ["tabby"], "layer": "fire5"}))
     saliency = explain.saliency(squeezenet, seen, 281)
     wanted = images.sequential(saliency.maps, percentile=99.5).images[0]
     torch.testing.assert_close(outcome.picture("saliency").image, wanted)
@@ -94,8 +116,8 @@ def test_explain_shows_what_the_methods_find(workshop: Workshop, photo: str, squ
     assert guided is not None
     picture = outcome.picture("guided-backprop").image
     assert torch.equal(picture > 0.5, (guided[0] > 0) & (picture != 0.5))
-    scores = [row["score"] for row in outcome.facts["methods"]]
-    assert scores == pytest.approx([float(squeezenet.logits(seen)[0, 281])] * 3, abs=1e-3)
+    scores = [row["scores"][0] for row in outcome.facts["methods"]]
+    assert scores == pytest.approx([float(squeezenet.logits(seen)[0, 281])] * len(scores), abs=1e-3)
 
 
 def test_filters_tell_which_tile_is_which(workshop: Workshop, squeezenet: Network) -> None:
@@ -139,7 +161,7 @@ def test_every_parameter_fits_into_json_and_a_command(verb: str) -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_all_jobs_take_a_network_the_same_way(verb: str) -> None:
-    parameters = inspect.signature(getattr(__import__(f"phosphene.jobs.{verb}", fromlist=[verb]), verb)).parameters
+    parameters = inspect.signature(function_of(verb)).parameters
     assert next(iter(parameters)) == "workshop"
     assert all(p.kind is p.KEYWORD_ONLY for name, p in parameters.items() if name != "workshop")
     assert {"net", "weights", "labels"} <= set(parameters)

@@ -98,7 +98,8 @@ def test_every_command_is_one_that_a_user_can_type(page: str) -> None:
     found = commands(page)
     verbs = [shlex.split(line)[:2] for line in found.values()]
     assert verbs == [
-        ["phosphene", verb] for verb in ("predict", "filters", "activations", "explain", "visualize", "fool")
+        ["phosphene", verb]
+        for verb in ("predict", "filters", "activations", "explain", "randomise", "visualize", "fool")
     ]
 
 
@@ -134,7 +135,7 @@ def test_every_picture_carries_its_whole_recipe(there: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["filters-squeezenet1_1", "filters-efficientnet_lite0", "explain", "explain-saliency", "explain-guided-backprop",
+    ["filters-squeezenet1_1", "filters-efficientnet_lite0", "explain", "explain-saliency", "explain-lrp", "randomise",
      "explain-grad-cam", "fool", "fool-fooled", "fool-difference", "visualize", "visualize-pixel-black-swan"],
 )  # fmt: skip
 def test_pictures_can_be_made_again(there: Path, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from phosphene.cli import output as write
 from phosphene.cli import terminal
 from phosphene.cli.options import Net, Output, Said, Source, split
-from phosphene.errors import ImageError
+from phosphene.errors import ImageError, LabelError
 
 Photo = Annotated[Path, Parameter(help="The picture: JPEG, PNG, WebP, TIFF, ...")]
 
@@ -88,6 +88,8 @@ def explain(
         return _list_methods(said)
     if not image:
         raise ImageError("there is no picture to explain: give one, several, or a folder")
+    if class_ is not None and not split(class_):
+        raise LabelError(f"no class is called '{','.join(class_)}': give a name, an index or a synset")
     from phosphene import images
 
     parameters = {
