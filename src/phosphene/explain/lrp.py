@@ -39,10 +39,10 @@ def lrp(
 ) -> Attribution:
     """The score handed down to the pixels, neuron by neuron.
 
-    `composite` takes the box rule for the first layer (of several that see the image, the first that runs), gamma for the other convolutions and epsilon for
-    linear layers: what the overview of the method advises. `epsilon` and `gamma` take one rule everywhere. Batch norms are
-    folded into their convolutions where they can be, and are layers of their own elsewhere; the branches of a residual sum
-    get what they contribute to it.
+    `composite` takes the box rule for the first layer (of several that see the image, the one that runs first), gamma for
+    the other convolutions and epsilon for linear layers: what the overview of the method advises. `epsilon` and `gamma`
+    take one rule everywhere. Batch norms are folded into their convolutions where they can be, and are layers of their own
+    elsewhere; the branches of a residual sum get what they contribute to it.
 
     Args:
         network: any network of convolutions, linear layers, batch norms, poolings and activations with f(0) = 0.

@@ -24,6 +24,10 @@ def make(stage: Stage) -> Job[Section | None]:
         key="trust",
         title=TITLE,
         slide="Images come out nicer if you only backprop positive gradients through each ReLU",
+        formula=(
+            r"\rho = \mathrm{corr}\big(\mathrm{rank}\,|M_{\theta}|,\; \mathrm{rank}\,|M_{\theta'}|\big),\quad"
+            r" \theta'\ \text{partly drawn anew}",
+        ),
         figures=(figure(outcome.pictures[0], caption="", wide=True),),
         tables=(
             Table(
