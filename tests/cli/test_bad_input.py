@@ -455,7 +455,7 @@ def test_ctrl_c_in_a_process_of_its_own(here: Path) -> None:
         out, err = process.communicate(timeout=60)
     finally:
         process.kill()
-    # A shell shows 130 for both: Python ends itself by the signal, all being said, where that came in the middle of an `exec`.
+    # A shell shows 130 for both: Python ends itself by the signal where that came in the middle of an `exec`.
     assert process.returncode in (130, -signal.SIGINT)
     assert err == "phosphene: interrupted; nothing half-written was kept\n" and out == ""
     assert not (here / "new").exists()
