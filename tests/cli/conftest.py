@@ -9,9 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import skimage
+import torch
+from PIL import Image
 
+import phosphene
+from phosphene import images
 from phosphene.cli import main
 
 CAT = Path(skimage.__file__).parent / "data" / "chelsea.png"
@@ -100,3 +105,31 @@ def nets(here: Path) -> Path:
     """nets.py, with small networks of one's own."""
     (here / "nets.py").write_text(NETS)
     return here / "nets.py"
+
+
+@pytest.fixture
+def photos(here: Path, nets: Path) -> Path:
+    """Six pictures of different colours and sizes, one of them in a folder inside, and a file that is none."""
+    folder = here / "photos"
+    (folder / "more").mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for place in range(6):
+        pixels = generator.integers(0, 256, (60 + 9 * place, 80, 3)) * (0.2 + 0.16 * place)
+        name = f"photo{place}.png" if place else "more/photo1.png"
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).resize((240, 200)).save(folder / name)
+    (folder / "torn.jpg").write_bytes(b"\xff\xd8\xff")
+    return folder
+
+
+@pytest.fixture
+def two_classes(photos: Path) -> None:
+    """The small network sees one class in everything: `bright` has two, for the half of the photos with more features."""
+    network = phosphene.load("nets.py:small", device="cpu")
+    every = [network.preprocess(images.read(path)) for path in sorted(photos.rglob("*.png"))]
+    sums = torch.cat([network.record(photo, ["5"])["5"].sum(1) for photo in every])
+    with open("nets.py", "a", encoding="utf-8") as file:
+        file.write(
+            "\ndef bright():\n    module = small()\n    with torch.no_grad():\n        module[6].bias.fill_(-99)\n"
+            "        module[6].bias[0] = 0\n        module[6].weight.zero_()\n        module[6].weight[0] = 1\n"
+            f"        module[6].bias[1] = {float(sums.median()) + 1e-4}\n    return module\n"
+        )

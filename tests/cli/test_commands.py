@@ -88,7 +88,7 @@ def test_install_completion_writes_a_script(tmp_path: Path) -> None:
     assert any("visualize" in file.read_text() for file in tmp_path.rglob("*") if file.is_file())
 
 
-@pytest.mark.parametrize("word", ["--help", "--version", "explain --help", "bogus"])
+@pytest.mark.parametrize("word", ["--help", "--version", "explain --help", "judge-explanations --help", "bogus"])
 def test_talking_about_itself_imports_no_torch(word: str) -> None:
     code = (
         "import sys\nfrom phosphene.cli import main\ntry:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
@@ -157,7 +157,7 @@ def test_the_command_line_hands_over_every_option(verb: str, monkeypatch: pytest
     if verb == "explain":
         needed["image"] = (Path("x.png"),)  # type: ignore[assignment]
         del needed["layer"]
-    if verb in ("fool", "explain", "patches"):
+    if verb in ("fool", "explain", "patches", "randomise"):
         with pytest.raises(AttributeError):  # `make` gave no outcome to talk about
             wanted = inspect.signature(function).parameters
             function(**{key: value for key, value in needed.items() if key in wanted})

@@ -1,4 +1,4 @@
-"""One tour for all tests, with few steps for its class images."""
+"""One tour for all tests, with few steps for its class images; a browser."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import skimage
@@ -14,6 +15,17 @@ from phosphene.cli import main
 from phosphene.jobs.visualize import visualize
 
 STEPS = 3
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +58,15 @@ def there(toured: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The tour's folder, from the place where the tour was made."""
     monkeypatch.chdir(toured.parent)
     return toured
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium; skips where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not Path(CHROMIUM).exists():
+        pytest.skip("there is no Chromium on this machine")
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield started
+        started.close()

@@ -7,7 +7,6 @@ import io
 import json
 import re
 import shlex
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from phosphene.jobs import VERBS
 from phosphene.jobs.command import defaults
 
 from .conftest import STEPS
-from .test_browser import ARGUMENTS, CHROMIUM
 
 SECTIONS = ["predictions", "filters", "activations", "explanations", "trust", "class-images", "fooling"]
 
@@ -154,17 +152,6 @@ def test_a_report_that_exists_is_kept(there: Path, capsys: pytest.CaptureFixture
 
 
 # -- in a browser -----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not Path(CHROMIUM).exists():
-        pytest.skip("there is no Chromium on this machine")
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield started
-        started.close()
 
 
 @pytest.mark.parametrize("width", [390, 1440])

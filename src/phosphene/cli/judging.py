@@ -111,7 +111,9 @@ def randomise(
         "image": str(image), "net": net, **source.parameters(), "methods": split(method), "class_name": class_,
         "steps": steps, "seed": seed,
     }  # fmt: skip
-    write.make("randomise", parameters, source, output, said, stem=image.stem)
+    outcome = write.make("randomise", parameters, source, output, said, stem=image.stem)
+    for name, why in outcome.facts["refused"].items():
+        terminal.warn(f"left out {name}: {why}", said)
 
 
 class _Journal:
@@ -119,9 +121,9 @@ class _Journal:
 
     def __init__(self, path: Path, fingerprint: str, overwrite: bool) -> None:
         from phosphene.explain.judge import Record
-        from phosphene.images.save import write_whole
 
-        self.path = path
+        self.path, self.fingerprint = path, fingerprint
+        self.begun = False
         self.known: list[Record] = []
         lines = _lines(path)
         if lines and lines[0].get("plan") == fingerprint:
@@ -132,13 +134,20 @@ class _Journal:
             raise OutputError(
                 f"'{path}' holds measurements of another kind, which are kept: give --overwrite, or another --out"
             )
-        kept = [{"plan": fingerprint}, *(asdict(record) for record in self.known)]
-        write_whole(path, "".join(json.dumps(line) + "\n" for line in kept).encode(), overwrite=True)
 
     def keep(self, records: Sequence[Record]) -> None:
-        """Append them."""
+        """Append them. What lies there of another plan is replaced only now, by the first measurement of this one."""
+        if not self.begun:
+            self._begin()
         with open(self.path, "a", encoding="utf-8") as file:
             file.write("".join(json.dumps(asdict(record)) + "\n" for record in records))
+
+    def _begin(self) -> None:
+        from phosphene.images.save import write_whole
+
+        kept = [{"plan": self.fingerprint}, *(asdict(record) for record in self.known)]
+        write_whole(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode(), overwrite=True)
+        self.begun = True
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

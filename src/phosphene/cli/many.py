@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phosphene.errors import ImageError, OutputError, PhospheneError
-from phosphene.names import file_name
+from phosphene.names import file_name, file_names
 
 if TYPE_CHECKING:
     from phosphene.cli.options import Output, Said, Source
@@ -53,8 +53,8 @@ def make_many(
             raise PhospheneError(f"none of the {len(images)} images could be used: {next(iter(skipped.values()))}")
         page = gallery(title, rows)
         write_whole(folder / PAGE, page.encode(), overwrite=True)
-    for path, why in skipped.items():
-        terminal.warn(f"left out {path}: {why}", said)
+    for what, why in {**rows[0].get("refused", {}), **skipped}.items():
+        terminal.warn(f"left out {what}: {why}", said)
     terminal.say(f"{len(rows)} images, {run.kept} of them made before: {folder / PAGE}", said)
     terminal.say(f"the raw maps: {folder / MAPS}; the list: {listed}", said)
     terminal.facts({"command": verb, "page": str(folder / PAGE), "images": rows, "skipped": skipped}, said)
@@ -77,7 +77,8 @@ class _Run:
 
         rows, skipped = [], {}
         yield Started(self.verb, len(images), "image")
-        for done, (path, name) in enumerate(zip(images, _names(images), strict=True), start=1):
+        names = file_names(path.stem for path in images)
+        for done, (path, name) in enumerate(zip(images, names, strict=True), start=1):
             try:
                 rows.append(self._one(path, name))
             except ImageError as problem:
@@ -98,10 +99,11 @@ class _Run:
         workshop.image(str(path))
         recipe = hashlib.sha256(workshop.recipe(self.verb, parameters, self.verb).to_json().encode()).hexdigest()
         old = self.before.get(name)
-        if old is not None and old["recipe"] == recipe and all((self.folder / file).is_file() for file in _files(old)):
+        same = old is not None and old["recipe"] == recipe
+        if old is not None and same and all((self.folder / file).is_file() for file in _files(old)):
             self.kept += 1
             return old
-        if old is not None and not self.overwrite:
+        if old is not None and not (same or self.overwrite):
             raise OutputError(
                 f"'{self.folder}' holds '{name}' made in another way, which is kept: give --overwrite, or another --out"
             )
@@ -119,7 +121,8 @@ class _Run:
 
         made, pictures = [], []
         for place, picture in enumerate(outcome.pictures):
-            file = f"{PICTURES}/{name}.png" if place == 0 else f"{PICTURES}/{name}-{file_name(picture.name)}.png"
+            # No image's name has two hyphens: its sheet can't have the name of a part of another image's.
+            file = f"{PICTURES}/{name}.png" if place == 0 else f"{PICTURES}/{name}--{file_name(picture.name)}.png"
             note = workshop.recipe(self.verb, parameters, picture.name).to_json()
             made.append((self.folder / file, picture.image, note))
             pictures.append({"file": file, "name": picture.name, "alt": picture.alt, "caption": picture.caption})
@@ -135,15 +138,6 @@ def _files(row: dict[str, Any]) -> Iterator[str]:
     yield row["maps"]
     for picture in row["pictures"]:
         yield picture["file"]
-
-
-def _names(images: Sequence[Path]) -> Iterator[str]:
-    """A name for each image, of its file's; a second `cat.jpg` is `cat-2`."""
-    taken: dict[str, int] = {}
-    for path in images:
-        name = file_name(path.stem)
-        taken[name] = taken.get(name, 0) + 1
-        yield name if taken[name] == 1 else f"{name}-{taken[name]}"
 
 
 def _rows(listed: Path) -> list[dict[str, Any]]:

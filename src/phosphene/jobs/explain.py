@@ -12,11 +12,12 @@ from phosphene import explain as methods
 from phosphene import images as pictures
 from phosphene.errors import LayerError, PhospheneError, RuleError, did_you_mean
 from phosphene.explain import METHODS, Attribution, LogProbability, Target
+from phosphene.explain.health import refuse_nan
 from phosphene.jobs.outcome import Outcome, Picture
 from phosphene.jobs.painting import Painted, paint
 from phosphene.jobs.workshop import Workshop, check_seed
 from phosphene.models import Network, parse_unit
-from phosphene.names import file_name
+from phosphene.names import file_names
 from phosphene.progress import Job, Started, Step
 
 USUAL = ("saliency", "guided-backprop", "lrp", "occlusion", "grad-cam")
@@ -99,10 +100,13 @@ def _target(
         return parse_unit(unit).check(network), [f"unit {unit}"]
     if score not in ("logit", "log-probability"):
         raise PhospheneError(f"no score '{score}': explain a class's logit or its log-probability")
-    seen = list(dict.fromkeys(network.classes(classes))) if classes else list(network.predict(photo, 1)[0].indices)
+    seen = list(dict.fromkeys(network.classes(classes))) if classes else []
     with torch.no_grad():
-        shares = network.logits(photo).softmax(1)[0, seen].tolist()
-    words = [f"{network.labels[index]} ({share:.1%})" for index, share in zip(seen, shares, strict=True)]
+        shares = network.logits(photo).softmax(1)[0]
+    if not bool(torch.isfinite(shares).all()):
+        refuse_nan(network, photo)
+    seen = seen or list(network.predict(photo, 1)[0].indices)
+    words = [f"{network.labels[index]} ({float(shares[index]):.1%})" for index in seen]
     return LogProbability([seen]) if score == "log-probability" else [seen], words
 
 
@@ -137,11 +141,12 @@ def _outcome(
     several: bool,
 ) -> Outcome:
     panels, parts = [], []
+    classes = file_names(word.rpartition(" (")[0] or word for word in words)
     for row, word in enumerate(words):
         panels.append(pictures.Panel(photo[0].cpu(), word if several else "image", "" if several else word))
         for name, (_, painted) in found.items():
             panels.append(pictures.Panel(painted.images[row], METHODS[name].title, painted.caption))
-            part = f"{name}-{file_name(word.partition(' (')[0])}" if several else name
+            part = f"{name}-{classes[row]}" if several else name
             alt = f"{METHODS[name].title}: which pixels speak for {word}"
             parts.append(Picture(part, painted.images[row], alt, painted.caption))
     across = len(found) + 1 if several or len(found) < 5 else None

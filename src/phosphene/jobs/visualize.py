@@ -14,7 +14,7 @@ from phosphene.errors import NetworkError, PhospheneError
 from phosphene.jobs.outcome import Outcome, Picture
 from phosphene.jobs.workshop import Workshop, check_seed
 from phosphene.models import Network, Unit
-from phosphene.names import file_name
+from phosphene.names import file_names
 from phosphene.progress import Job
 
 USUAL = synthesize.Settings()
@@ -56,7 +56,7 @@ def visualize(
         seed=seed,
     )
     made, rows = [], []
-    file_names = _file_names(names)
+    files = file_names(names)
     for place, (target, name) in enumerate(zip(targets, names, strict=True)):
         score = float(found.scores[place])
         row: dict[str, Any] = {"target": name, "score": score}
@@ -69,7 +69,7 @@ def visualize(
             }
             caption = f"S = {score:.0f}, p = {row['probability']:.1%}"
         rows.append(row)
-        made.append(Picture(file_names[place], found.images[place].cpu(), f"What {net} looks for: {name}", caption))
+        made.append(Picture(files[place], found.images[place].cpu(), f"What {net} looks for: {name}", caption))
     panels = [pictures.Panel(p.image, n, p.caption) for p, n in zip(made, names, strict=True)]
     columns = min(5, len(panels)) if len(panels) <= 5 else math.ceil(math.sqrt(len(panels) * 1.3))
     side = max(224, network.input_size[0]) if size is None else size
@@ -109,9 +109,3 @@ def _check_size(network: Network, size: int | None) -> None:
     except RuntimeError as problem:
         why = " ".join(str(problem).split())[:160]
         raise NetworkError(f"{network.name} can't look at pictures of {size} x {size} pixels: {why}") from problem
-
-
-def _file_names(names: Sequence[str]) -> list[str]:
-    """A name for each picture, no two alike."""
-    plain = [file_name(name) for name in names]
-    return [name if plain.index(name) == place else f"{name}-{place + 1}" for place, name in enumerate(plain)]

@@ -190,7 +190,7 @@ class Network(nn.Module):
         """The `top` classes of each image `[N, 3, H, W]` (any size: preprocessed here), by softmax of the logits.
 
         Raises:
-            NetworkError: the network has no classes.
+            NetworkError: the network has no classes, or gives NaN.
             PhospheneError: values outside [0, 1].
         """
         self.need_classifier("predict")
@@ -202,6 +202,10 @@ class Network(nn.Module):
         with torch.no_grad():
             parts = [self.logits(part).softmax(1) for part in self.split(self.preprocess(images.to(self.mean)))]
         values, indices = torch.cat(parts).topk(top, dim=1)
+        if not bool(torch.isfinite(values).all()):
+            raise NetworkError(
+                f"{self.name} gives NaN or infinity for this image, so it sees no class: check its weights"
+            )
         return [
             Prediction(tuple(row), tuple(self.labels[i] for i in row), tuple(p))
             for row, p in zip(indices.tolist(), values.tolist(), strict=True)
