@@ -9,7 +9,8 @@ A job is a generator of events that returns its result::
         return result
 
 `run` drives one to its end. Closing a job early (`generator.close()`, Ctrl-C) is how it is cancelled: it receives
-`GeneratorExit` and releases what it holds.
+`GeneratorExit` and releases what it holds. A part that has `keeps` can also be ended with what there is: it takes a `Halt`
+(a `Brake` throws it) and returns the result so far.
 """
 
 from __future__ import annotations
@@ -26,11 +27,15 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Started:
-    """A job, or a part of one, begins; `total` steps will follow (None: not known)."""
+    """A job, or a part of one, begins; `total` steps will follow (None: not known).
+
+    `keeps`: it takes a `Halt` and returns what it has so far.
+    """
 
     what: str
     total: int | None = None
     unit: str = "step"
+    keeps: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,8 +54,60 @@ class Finished:
     what: str = ""
 
 
+class Halt(Exception):
+    """Thrown into a job at an event: end here. Jobs that don't keep anything let it pass."""
+
+
+@dataclass
+class Brake:
+    """Ends a job early, after event number `at` or when it is `pulled`; `used` tells after which event it did."""
+
+    at: int | None = None
+    pulled: bool = False
+    used: int | None = None
+
+    def holds(self, count: int) -> bool:
+        """Whether the job is to end after `count` events. It does so once."""
+        if self.used is not None or not (self.pulled or count == self.at):
+            return False
+        self.used = count
+        return True
+
+
 Event: TypeAlias = Started | Step | Finished
 Job: TypeAlias = Generator[Event, None, Result]
+
+
+def relay(job: Job[Result], change: Callable[[Event], Event]) -> Job[Result]:
+    """The same job with its events changed. A `Halt` reaches it."""
+    try:
+        event = next(job)
+        while True:
+            try:
+                yield change(event)
+            except Halt as halt:
+                event = job.throw(halt)
+            else:
+                event = next(job)
+    except StopIteration as end:
+        return end.value
+    finally:
+        job.close()
+
+
+def braked(job: Job[Result], brake: Brake) -> Job[Result]:
+    """The same job, which gets a `Halt` when the brake says so."""
+    count = 0
+    try:
+        event = next(job)
+        while True:
+            count += 1
+            yield event
+            event = job.throw(Halt()) if brake.holds(count) else next(job)
+    except StopIteration as end:
+        return end.value
+    finally:
+        job.close()
 
 
 def run(job: Job[Result], listen: Callable[[Event], None] | None = None) -> Result:

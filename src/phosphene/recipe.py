@@ -32,6 +32,7 @@ class Recipe:
         device: where it ran.
         threads: PyTorch's threads, which decide the order of its sums.
         versions: Phosphene, Python and the libraries that touch the pixels.
+        notes: what happened on the way that the parameters don't say: where it was stopped, or started again.
     """
 
     verb: str
@@ -42,6 +43,7 @@ class Recipe:
     device: str = "cpu"
     threads: int = 1
     versions: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """As JSON, keys sorted."""
@@ -59,7 +61,7 @@ class Recipe:
 
     def _check(self) -> None:
         """Raise a TypeError if a field holds something else than it should: a recipe comes out of a file."""
-        for name, kind in (("verb", str), ("picture", str), ("device", str), ("threads", int), ("parameters", dict)):
+        for name, kind in (("verb", str), ("picture", str), ("device", str), ("threads", int), ("parameters", dict), ("notes", dict)):
             if not isinstance(getattr(self, name), kind):
                 raise TypeError(f"its '{name}' is a {type(getattr(self, name)).__name__}")
         if self.threads < 1:

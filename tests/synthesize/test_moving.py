@@ -176,7 +176,7 @@ def test_the_pixel_canvas_stays_in_range(network: Network) -> None:
     inside = (canvas.images() >= 0) & (canvas.images() <= 1)
     before = canvas.images().detach().clone()
     assert not inside.all()
-    canvas.keep_in_range()
+    canvas.replace(canvas.pixels)
     after = canvas.images().detach()
     torch.testing.assert_close(after, before.clamp(0, 1), atol=1e-6, rtol=0)
 
@@ -210,7 +210,7 @@ def test_the_fourier_canvas_reaches_every_frequency(network: Network) -> None:
                         wave = np.exp(2j * np.pi * (v * y / height + u * x / width))
                         total += (spectrum[k, v, u] * wave).real * (1 if u == 0 else 2)
                 plain[k, y, x] = total / np.sqrt(height * width)
-    colours = np.einsum("khw,ck->chw", plain, canvas.colours.numpy())
+    colours = np.einsum("khw,ck->chw", plain, canvas.basis.numpy())
     mean = network.mean.expand(1, 3, 1, 1)[0].numpy()
     wanted = 1 / (1 + np.exp(-colours) * (1 - mean) / mean)
     np.testing.assert_allclose(canvas.images().detach().numpy()[0], wanted, atol=1e-4)

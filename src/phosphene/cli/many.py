@@ -123,7 +123,7 @@ class _Run:
         for place, picture in enumerate(outcome.pictures):
             # No image's name has two hyphens: its sheet can't have the name of a part of another image's.
             file = f"{PICTURES}/{name}.png" if place == 0 else f"{PICTURES}/{name}--{file_name(picture.name)}.png"
-            note = workshop.recipe(self.verb, parameters, picture.name).to_json()
+            note = workshop.recipe(self.verb, parameters, picture.name, outcome.notes).to_json()
             made.append((self.folder / file, picture.image, note))
             pictures.append({"file": file, "name": picture.name, "alt": picture.alt, "caption": picture.caption})
         stream = BytesIO()

@@ -61,7 +61,7 @@ def make(
         first = outcome.pictures[0]
         chosen = [outcome.picture(single or first.name)] if single_file else list(outcome.pictures)
         paths = [main if single_file or picture is first else _part(main, picture.name) for picture in chosen]
-        recipes = [workshop.recipe(verb, parameters, picture.name).to_json() for picture in chosen]
+        recipes = [workshop.recipe(verb, parameters, picture.name, outcome.notes).to_json() for picture in chosen]
         written = write([(p, c.image, r) for p, c, r in zip(paths, chosen, recipes, strict=True)], output.overwrite)
     for path in written:
         terminal.say(f"wrote {path}", said)

@@ -3,27 +3,67 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from phosphene.cli.options import Said
     from phosphene.jobs.workshop import Workshop
-    from phosphene.progress import Event, Job
+    from phosphene.progress import Brake, Event, Job
 
 
 def run(job: Job[Any], said: Said, workshop: Workshop | None = None) -> Any:
-    """Drive a job to its end under a progress bar on stderr (none with --quiet, --json, or where it isn't a terminal)."""
+    """Drive a job to its end under a progress bar on stderr (none with --quiet, --json, or where it isn't a terminal).
+
+    Ctrl-C ends it, at once or, where it keeps what there is, at its next step (a second Ctrl-C at once).
+    """
+    from phosphene.progress import Brake, Halt, braked
     from phosphene.progress import run as drive
 
-    if said.quiet or said.json or not sys.stderr.isatty():
-        return drive(job)
-    with _bar() as listen:
-        if workshop is not None:
-            workshop.listen = listen  # downloads of weights show in the same bar
-        return drive(job, listen)
+    brake = workshop.brake if workshop is not None else Brake()
+    try:
+        with ExitStack() as stack:
+            watch = stack.enter_context(_interruptible(brake, said))
+            if said.quiet or said.json or not sys.stderr.isatty():
+                return drive(braked(job, brake), watch)
+            listen = stack.enter_context(_bar())
+            if workshop is not None:
+                workshop.listen = listen  # downloads of weights show in the same bar
+            return drive(braked(job, brake), lambda event: (watch(event), listen(event))[0])
+    except Halt:
+        raise KeyboardInterrupt from None
+
+
+@contextmanager
+def _interruptible(brake: Brake, said: Said) -> Iterator[Callable[[Event], None]]:
+    """Ctrl-C pulls the brake while the job is in a part that keeps what there is; yields what has to see its events."""
+    from phosphene.progress import Started
+
+    keeps = False
+
+    def watch(event: Event) -> None:
+        nonlocal keeps
+        if isinstance(event, Started):
+            keeps = event.keeps
+
+    def handle(*_: object) -> None:
+        if not keeps or brake.pulled:
+            raise KeyboardInterrupt
+        brake.pulled = True
+        warn("stopping after this step and keeping what there is; Ctrl-C again leaves at once", said)
+
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        yield watch
+        return
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield watch
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from phosphene.errors import PhospheneError
 from phosphene.images.save import FORMATS
 from phosphene.jobs import job
 from phosphene.jobs.outcome import Outcome
-from phosphene.jobs.workshop import Workshop, code_file
-from phosphene.progress import Job
+from phosphene.jobs.workshop import STOPPED, Workshop, code_file
+from phosphene.progress import Job, braked
 from phosphene.recipe import Recipe, hash_file
 
 
@@ -56,13 +56,14 @@ def again(recipe: Recipe, picture: Path, *, run_code: bool = False) -> Job[Again
         raise PhospheneError(f"this recipe runs the Python file '{code}': give --run-code if you trust it")
     workshop = Workshop(recipe.device, folder=picture.parent, expected=recipe.inputs)
     _check_inputs(recipe, workshop)
+    workshop.brake.at = recipe.notes.get(STOPPED)
     threads = torch.get_num_threads()
     torch.set_num_threads(recipe.threads)
     try:
-        outcome: Outcome = yield from job(recipe.verb, workshop, recipe.parameters)
+        outcome: Outcome = yield from braked(job(recipe.verb, workshop, recipe.parameters), workshop.brake)
     finally:
         torch.set_num_threads(threads)
-    now = workshop.recipe(recipe.verb, recipe.parameters, recipe.picture)
+    now = workshop.recipe(recipe.verb, recipe.parameters, recipe.picture, outcome.notes)
     now = Recipe(**{**now.__dict__, "threads": recipe.threads})
     try:
         made = outcome.picture(recipe.picture)

@@ -22,11 +22,15 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """The pictures of a job, the main one first, its facts, and numbers by name that are too many for JSON."""
+    """The pictures of a job, the main one first, its facts, and numbers by name that are too many for JSON.
+
+    `notes` go into the recipe: what happened on the way that the parameters don't say.
+    """
 
     pictures: tuple[Picture, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     arrays: Mapping[str, Tensor] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     def picture(self, name: str) -> Picture:
         """The picture called `name`. Raises KeyError."""

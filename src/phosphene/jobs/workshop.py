@@ -14,7 +14,7 @@ from phosphene.errors import LabelError, PhospheneError
 from phosphene.models import Network, load
 from phosphene.models.labels import Labels
 from phosphene.models.weights import digest
-from phosphene.progress import Event
+from phosphene.progress import Brake, Event
 from phosphene.recipe import Recipe, hash_file, versions
 
 
@@ -38,6 +38,7 @@ class Workshop:
         self._loaded: dict[tuple[str, str | None, str | None], tuple[Network, str]] = {}
         self._images: dict[str, tuple[Tensor, str]] = {}
         self.listen: Callable[[Event], None] | None = None  # is told the progress of downloads
+        self.brake = Brake()
 
     def fresh(self) -> Workshop:
         """The same shelves with an empty record."""
@@ -81,8 +82,11 @@ class Workshop:
         self.inputs[folder] = hash_file(there)
         return found
 
-    def recipe(self, verb: str, parameters: dict[str, object], picture: str) -> Recipe:
-        """The recipe of one picture, from what has been used since this record began."""
+    def recipe(
+        self, verb: str, parameters: dict[str, object], picture: str, notes: Mapping[str, object] | None = None
+    ) -> Recipe:
+        """The recipe of one picture, from what has been used since this record began, and the job's notes."""
+        stopped = {} if self.brake.used is None else {STOPPED: self.brake.used}
         return Recipe(
             verb=verb,
             parameters=parameters,
@@ -92,6 +96,7 @@ class Workshop:
             device=self.device.type,
             threads=torch.get_num_threads(),
             versions=versions(),
+            notes={**(notes or {}), **stopped},
         )
 
     def find(self, path: str) -> Path:
@@ -106,6 +111,10 @@ class Workshop:
         wanted = self.expected.get(path)
         right = [file for file in found if wanted is None or hash_file(file) == wanted]
         return (right or found or [here])[0]
+
+
+STOPPED = "stopped_after_event"
+"""The note of a picture whose making was ended early: how many of the job's events there had been."""
 
 
 class Collection:

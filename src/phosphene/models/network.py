@@ -237,6 +237,12 @@ class Network(nn.Module):
         tap = self.tap(layer)
         return self._run(images, [tap]).layers[tap]
 
+    def several(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        """The outputs of several layers from one pass, differentiable in the images; it stops after the deepest."""
+        taps = {name: self.tap(name) for name in layers}
+        found = self._run(images, list(dict.fromkeys(taps.values()))).layers
+        return {name: found[tap] for name, tap in taps.items()}
+
     def cut(self, images: Tensor, layer: str, to: str | None = None) -> tuple[Tensor, Tensor]:
         """`(activation, output)`: the layer's output as a leaf that requires a gradient, and what is computed from it.
 

@@ -65,7 +65,7 @@ class Stage:
         base = f"{verb}-{part}" if part else verb
         for place, picture in enumerate(outcome.pictures):
             name = base if place == 0 else f"{base}-{picture.name}"
-            self.made.append(Made(name, picture, workshop.recipe(verb, parameters, picture.name)))
+            self.made.append(Made(name, picture, workshop.recipe(verb, parameters, picture.name, outcome.notes)))
         return outcome
 
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from phosphene.synthesize.ascent import Ascent, ascend
 from phosphene.synthesize.canvas import FourierCanvas, PixelCanvas
+from phosphene.synthesize.pace import Restart
+from phosphene.synthesize.targets import Direction, Target, parse_channels
 from phosphene.synthesize.visualize import CanvasName, Settings, Visualization, visualize
 
 __all__ = [
     "Ascent",
     "CanvasName",
+    "Direction",
     "FourierCanvas",
     "PixelCanvas",
+    "Restart",
     "Settings",
+    "Target",
     "Visualization",
     "ascend",
+    "parse_channels",
     "visualize",
 ]

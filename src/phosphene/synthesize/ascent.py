@@ -1,6 +1,6 @@
 """The one loop that moves an image: gradient ascent on an objective under priors.
 
-    I* = argmax_I f(I) + R(I)
+    I* = argmax_I f(I) - R(I)
 
 (1) begin with the canvas; repeat: (2) forward, (3) backward to the image, (4) a small step, and now and then one of the
 periodic operations.
@@ -8,16 +8,17 @@ periodic operations.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from phosphene.errors import PhospheneError
-from phosphene.progress import Job, Step
+from phosphene.progress import Halt, Job, Step
 from phosphene.synthesize.canvas import Canvas, PixelCanvas
 from phosphene.synthesize.objectives import Objective
+from phosphene.synthesize.pace import Pace, Restart
 from phosphene.synthesize.priors import Penalty, Periodic
 from phosphene.synthesize.redirect import RedirectRule
 from phosphene.synthesize.transforms import Transform
@@ -25,10 +26,21 @@ from phosphene.synthesize.transforms import Transform
 
 @dataclass(frozen=True)
 class Ascent:
-    """`images`: `[N, 3, H, W]` in [0, 1]. `values`: `[steps, N]`, the objective at each step."""
+    """What came of it.
+
+    Attributes:
+        images: `[N, 3, H, W]` in [0, 1].
+        values: `[steps, N]`, the objective at each step.
+        restarts: where an image diverged and went on from its last good state with half the step.
+        ended: the step after which each image moved no more, because it had stopped rising or the job was halted.
+        halted: whether it was.
+    """
 
     images: Tensor
     values: Tensor
+    restarts: tuple[Restart, ...] = ()
+    ended: tuple[int, ...] = ()
+    halted: bool = False
 
 
 def ascend(
@@ -41,42 +53,58 @@ def ascend(
     periodic: Sequence[Periodic] = (),
     transform: Transform | None = None,
     generator: torch.Generator,
+    schedule: Callable[[float], float] | None = None,
+    patience: int = 0,
+    tolerance: float = 0.01,
     preview_every: int = 10,
 ) -> Job[Ascent]:
-    """Move `canvas` up the objective with Adam, yielding a `Step` event after each step.
+    """Move `canvas` up the objective with Adam, yielding a `Step` event after each step. A `Halt` ends it there.
 
     Args:
         canvas: the batch of images to move; it is changed.
         objective: images `[N, 3, H, W]` to values `[N]`; the images of a batch do not influence each other.
-        steps: how many.
+        steps: how many, at most.
         rate: Adam's learning rate, in the canvas's own units.
         penalties: subtracted from the objective.
         periodic: operations on the pixels of a `PixelCanvas`.
         transform: moves the images a little before each forward pass.
         generator: where its randomness comes from.
+        schedule: share of the rate as a function of the share of the steps that is done, both 0 to 1.
+        patience: an image ends where f - R, averaged over so many steps, has risen by less than `tolerance` of its size
+            over the average of as many steps before; 0: never.
+        tolerance: see there.
         preview_every: an image goes with every so many events.
 
     Raises:
-        PhospheneError: the objective is not finite, or there are no steps.
+        PhospheneError: the objective is not finite where it begins, an image diverges again and again, or no steps.
     """
     if steps < 1:
         raise PhospheneError(f"steps start at 1, got {steps}")
     optimiser = torch.optim.Adam([canvas.parameter], lr=rate)
+    pace = Pace(canvas.parameter, optimiser, rate, patience, tolerance)
     values: list[Tensor] = []
+    halted = False
     for step in range(1, steps + 1):
-        value, gradient = _gradient(canvas, objective, penalties, transform, generator)
-        if not (torch.isfinite(value).all() and torch.isfinite(gradient).all()):
-            raise PhospheneError(
-                f"the objective became {value.tolist()} at step {step}: use a smaller rate than {rate}"
-            )
+        for group in optimiser.param_groups:
+            group["lr"] = rate * (schedule((step - 1) / steps) if schedule is not None else 1.0)
+        value, cost, gradient = _gradient(canvas, objective, penalties, transform, generator)
+        pace.look(step, value - cost, gradient)
         canvas.parameter.grad = -gradient  # Adam descends
         optimiser.step()
         if isinstance(canvas, PixelCanvas):
             _tidy(canvas, gradient, periodic, step)
+        pace.settle()
         values.append(value)
         preview = canvas.images().detach() if step % preview_every == 0 or step == steps else None
-        yield Step(step, float(-value.mean()), preview)
-    return Ascent(canvas.images().detach().clamp(0, 1), torch.stack(values))
+        try:
+            yield Step(step, float(-value.mean()), preview)
+        except Halt:
+            halted = True
+            break
+        if pace.all_ended:
+            break
+    ended = tuple(pace.ended_at(len(values)))
+    return Ascent(canvas.images().detach().clamp(0, 1), torch.stack(values), tuple(pace.restarts), ended, halted)
 
 
 def _gradient(
@@ -85,8 +113,8 @@ def _gradient(
     penalties: Sequence[Penalty],
     transform: Transform | None,
     generator: torch.Generator,
-) -> tuple[Tensor, Tensor]:
-    """`(values [N], gradient of f(I) - penalties)`. Images that get no gradient at all get a redirected one."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`(f(I) [N], R(I) [N], gradient of f - R)`. Images that get no gradient at all get a redirected one."""
     with torch.enable_grad():
         images = canvas.images()
         seen = transform(images, generator) if transform is not None else images
@@ -99,14 +127,16 @@ def _gradient(
                 redirected = objective(leaf)
             (woken,) = torch.autograd.grad(redirected.sum(), leaf)
             push = torch.where(silent.view(-1, 1, 1, 1), woken, push)  # only theirs: images don't influence each other
-        cost = sum(penalty(canvas.standardise(images)).sum() for penalty in penalties)
-        (gradient,) = torch.autograd.grad((seen * push).sum() - cost, canvas.parameter)
-    return value.detach(), gradient
+        standard = canvas.standardise(images)
+        cost = sum((penalty(standard) for penalty in penalties), torch.zeros_like(value))
+        (gradient,) = torch.autograd.grad((seen * push).sum() - cost.sum(), canvas.parameter)
+    return value.detach(), cost.detach(), gradient
 
 
 def _tidy(canvas: PixelCanvas, gradient: Tensor, periodic: Sequence[Periodic], step: int) -> None:
-    with torch.no_grad():
-        for operation in periodic:
-            if step % operation.every == 0:
-                canvas.parameter.copy_(operation.apply(canvas.parameter, gradient))
-    canvas.keep_in_range()
+    pixels = canvas.pixels
+    push = canvas.on_pixels(gradient)
+    for operation in periodic:
+        if step % operation.every == 0:
+            pixels = operation.apply(pixels, push)
+    canvas.replace(pixels)

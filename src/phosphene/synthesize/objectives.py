@@ -10,23 +10,36 @@ from torch import Tensor
 
 from phosphene.errors import LayerError
 from phosphene.models import Network, Unit
+from phosphene.synthesize.targets import Direction
 
 Objective: TypeAlias = Callable[[Tensor], Tensor]
 """Images `[N, 3, H, W]` in [0, 1] to values `[N]`."""
 
 
-def class_scores(network: Network, classes: Sequence[int]) -> Objective:
-    """S_c(I), the score before the softmax, of class `classes[n]` for image n. Raises LabelError, NetworkError."""
+def class_scores(network: Network, classes: Sequence[int], *, contrast: float = 0.0) -> Objective:
+    """S_c(I), the score before the softmax, of class `classes[n]` for image n.
+
+    Args:
+        network: one that classifies.
+        classes: their indices.
+        contrast: `S_c - contrast log sum_k exp S_k`: how much the scores of all classes count against that of the class;
+            0 is the slide's objective, 1 the log-probability.
+
+    Raises:
+        LabelError, NetworkError: no such class, no classes.
+    """
     chosen = torch.tensor(network.classes(classes), device=network.device)
 
     def objective(images: Tensor) -> Tensor:
-        return network.logits(images).gather(1, chosen[:, None])[:, 0]
+        logits = network.logits(images)
+        scores = logits.gather(1, chosen[:, None])[:, 0]
+        return scores - contrast * logits.logsumexp(1) if contrast else scores
 
     return objective
 
 
-def unit_activations(network: Network, units: Sequence[Unit]) -> Objective:
-    """Activation of unit `units[n]` for image n: the mean of its channel, or the one neuron that it names.
+def unit_activations(network: Network, units: Sequence[Unit | Direction]) -> Objective:
+    """Activation of `units[n]` for image n: the mean of a channel or a direction, or the one neuron that a unit names.
 
     The units belong to one layer; the forward pass stops there. Raises LayerError.
     """
@@ -35,15 +48,33 @@ def unit_activations(network: Network, units: Sequence[Unit]) -> Objective:
         if unit.layer != layer:
             raise LayerError(f"units of two layers, '{layer}' and '{unit.layer}': visualize one layer at a time")
         unit.check(network)
-    channels = torch.tensor([unit.channel for unit in units], device=network.device)
+    read = _reader(network, units)
+    return lambda images: read(network.activations(images, layer))
 
-    def objective(images: Tensor) -> Tensor:
-        activation = network.activations(images, layer)
-        index = channels.view(-1, *[1] * (activation.ndim - 1)).expand(-1, 1, *activation.shape[2:])
-        maps = activation.gather(1, index)[:, 0]
-        return torch.stack([_value(single, unit) for single, unit in zip(maps, units, strict=True)])
 
-    return objective
+def _reader(network: Network, units: Sequence[Unit | Direction]) -> Callable[[Tensor], Tensor]:
+    """Activations `[N, C, ...]` of a layer to the value of `units[n]` for image n, `[N]`."""
+    plain = [unit for unit in units if isinstance(unit, Unit)]
+    if len(plain) == len(units):
+        channels = torch.tensor([unit.channel for unit in plain], device=network.device)
+
+        def read(activation: Tensor) -> Tensor:
+            index = channels.view(-1, *[1] * (activation.ndim - 1)).expand(-1, 1, *activation.shape[2:])
+            maps = activation.gather(1, index)[:, 0]
+            return torch.stack([_value(single, unit) for single, unit in zip(maps, plain, strict=True)])
+
+        return read
+    return lambda activation: torch.stack(
+        [
+            _value(one[unit.channel], unit) if isinstance(unit, Unit) else _along(one, unit.vector)
+            for one, unit in zip(activation, units, strict=True)
+        ]
+    )
+
+
+def _along(activation: Tensor, vector: Tensor) -> Tensor:
+    """Mean over the places of `<vector, activation [C, ...]>`."""
+    return activation.flatten(1).mean(1) @ vector.to(activation) if activation.ndim > 1 else activation @ vector.to(activation)
 
 
 def _value(single: Tensor, unit: Unit) -> Tensor:
@@ -53,3 +84,27 @@ def _value(single: Tensor, unit: Unit) -> Tensor:
         sides = "x".join(map(str, single.shape))
         raise LayerError(f"layer '{unit.layer}' is a map of {sides} at this size: there is no position {unit.position}")
     return single[unit.position]
+
+
+def different(network: Network, objective: Objective, layer: str, groups: Sequence[int], weight: float) -> Objective:
+    """The objective, less what images of one group have in common: several pictures of a unit that differ.
+
+        f(I_n) - weight |f(I_n)| mean_m cos(G(I_n), G(I_m)),   G = F F^T
+
+    over the other images m of its group, where F `[C, places]` are the activations of `layer`.
+
+    Olah, Mordvintsev & Schubert, "Feature Visualization", Distill 2017, section "Diversity".
+    """
+    member = torch.tensor(groups, device=network.device)
+    same = (member[:, None] == member).float().fill_diagonal_(0)
+    same = same / same.sum(1, keepdim=True).clamp(min=1)
+
+    def changed(images: Tensor) -> Tensor:
+        value = objective(images)
+        features = network.activations(images, layer).flatten(2)
+        gram = (features @ features.transpose(1, 2)).flatten(1)
+        directions = gram / gram.norm(dim=1, keepdim=True).clamp(min=1e-12)
+        alike = (same * (directions @ directions.T)).sum(1)
+        return value - weight * value.detach().abs() * alike
+
+    return changed

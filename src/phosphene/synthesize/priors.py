@@ -3,7 +3,8 @@
 A penalty gives one value per image, to be subtracted from the objective. An operation changes the pixels of a
 `PixelCanvas` now and then.
 
-Yosinski et al., "Understanding Neural Networks Through Deep Visualization", ICML DL Workshop 2015, section 3.
+Mahendran & Vedaldi, "Understanding Deep Image Representations by Inverting Them", CVPR 2015, section 2.2 (total variation
+and the p-norm); Yosinski et al., "Understanding Neural Networks Through Deep Visualization", ICML DL Workshop 2015, section 3.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from phosphene.errors import PhospheneError
+
 Penalty: TypeAlias = Callable[[Tensor], Tensor]
 """The slide's I, images `[N, 3, H, W]` in the network's units where 0 is the mean colour, to values `[N]`."""
 
@@ -26,15 +29,34 @@ def l2(weight: float) -> Penalty:
     return lambda canvas: weight * canvas.square().sum((1, 2, 3))
 
 
-def total_variation(weight: float) -> Penalty:
-    """`weight * sum |differences of neighbours|^2`, over rows and columns."""
+def lp(weight: float, p: float = 6.0) -> Penalty:
+    """`weight * sum |I|^p`: Mahendran & Vedaldi's `R_alpha`, which keeps values in their range. `p` is at least 1."""
+    if not p >= 1:
+        raise PhospheneError(f"a norm's p is at least 1, got {p}")
+    return lambda canvas: weight * canvas.abs().pow(p).sum((1, 2, 3))
+
+
+def total_variation(weight: float, beta: float = 2.0) -> Penalty:
+    """`weight * sum_ij ((I_{i,j+1} - I_ij)^2 + (I_{i+1,j} - I_ij)^2)^(beta/2)`, Mahendran & Vedaldi's `R_{V^beta}`.
+
+    `beta` 2 is the plain sum of squares; 1 allows sharp edges; more than 2 spreads them. At the last row and column the
+    missing difference is 0. Raises PhospheneError for a beta that is not positive.
+    """
+    if not beta > 0:
+        raise PhospheneError(f"the beta of total variation is positive, got {beta}")
 
     def penalty(canvas: Tensor) -> Tensor:
-        rows = (canvas[..., 1:, :] - canvas[..., :-1, :]).square().sum((1, 2, 3))
-        columns = (canvas[..., 1:] - canvas[..., :-1]).square().sum((1, 2, 3))
-        return weight * (rows + columns)
+        rows = F.pad(canvas[..., 1:, :] - canvas[..., :-1, :], (0, 0, 0, 1)).square()
+        columns = F.pad(canvas[..., 1:] - canvas[..., :-1], (0, 1)).square()
+        if beta == 2:
+            return weight * (rows + columns).sum((1, 2, 3))
+        # x^(beta/2) has no finite slope at 0 for beta < 2: a little is added, and what it adds taken away.
+        return weight * ((rows + columns + _TINY).pow(beta / 2) - _TINY ** (beta / 2)).sum((1, 2, 3))
 
     return penalty
+
+
+_TINY = 1e-6
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,20 @@ def affine(degrees: float, scale: tuple[float, float]) -> Transform:
     return transform
 
 
+def crop(least: float) -> Transform:
+    """Look at a window of at least this share of the sides (0 to 1), anywhere in the image, enlarged to its size."""
+
+    def transform(images: Tensor, generator: torch.Generator) -> Tensor:
+        grow, right, down = torch.rand(3, generator=generator).tolist()
+        side = least + grow * (1 - least)
+        room = 1 - side  # -1 to 1 are the borders of the image
+        theta = torch.tensor([[side, 0.0, room * (2 * right - 1)], [0.0, side, room * (2 * down - 1)]])
+        grid = F.affine_grid(theta.to(images).expand(len(images), 2, 3), list(images.shape), align_corners=False)
+        return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+    return transform
+
+
 def compose(*transforms: Transform) -> Transform:
     """One after the other."""
 
