@@ -61,7 +61,14 @@ class Recipe:
 
     def _check(self) -> None:
         """Raise a TypeError if a field holds something else than it should: a recipe comes out of a file."""
-        for name, kind in (("verb", str), ("picture", str), ("device", str), ("threads", int), ("parameters", dict), ("notes", dict)):
+        for name, kind in (
+            ("verb", str),
+            ("picture", str),
+            ("device", str),
+            ("threads", int),
+            ("parameters", dict),
+            ("notes", dict),
+        ):
             if not isinstance(getattr(self, name), kind):
                 raise TypeError(f"its '{name}' is a {type(getattr(self, name)).__name__}")
         if self.threads < 1:

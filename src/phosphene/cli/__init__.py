@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Group
 
 from phosphene import __version__
-from phosphene.cli import judging, network, recipes, see, tour
+from phosphene.cli import judging, moving, network, recipes, see, tour
 from phosphene.errors import PhospheneError
 
 app = App(
@@ -33,8 +33,10 @@ app.command(see.patches, group=_LOOK)
 app.command(judging.randomise, group=_LOOK)
 app.command(judging.judge_explanations, group=_LOOK)
 app.command(network.layers, group=_LOOK)
-app.command(see.visualize, group=_MAKE)
-app.command(see.fool, group=_MAKE)
+app.command(moving.visualize, group=_MAKE)
+app.command(moving.dream, group=_MAKE)
+app.command(moving.invert, group=_MAKE)
+app.command(moving.fool, group=_MAKE)
 _models = App(name="models", group=_KEEP, help="Networks that Phosphene knows by itself; `models get` fetches weights.")
 _models.default(network.models)
 _models.command(network.models_get, name="get")

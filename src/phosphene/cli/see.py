@@ -1,10 +1,9 @@
-"""`filters`, `activations`, `explain`, `patches`, `visualize`, `fool`: the commands that make pictures."""
+"""`filters`, `activations`, `explain`, `patches`: the commands that look into a network."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -20,14 +19,38 @@ def filters(
     *,
     net: Net = "efficientnet_lite0",
     layer: Annotated[str | None, Parameter(help="Another layer that sees the image itself.")] = None,
+    gabor: Annotated[
+        bool,
+        Parameter(negative="", show_default=False, help="Also fit a Gabor function to each filter: what explains them?"),
+    ] = False,
     source: Source | None = None,
     output: Output | None = None,
     said: Said | None = None,
 ) -> None:
-    """Show the filters of the first layer, the only weights that are pictures."""
+    """Show the filters of the first layer, the only weights that are pictures.
+
+    Several networks (`--net alexnet,resnet18`) stand side by side; those that can't be had are left out.
+    """
     source, output, said = source or Source(), output or Output(), said or Said()
-    parameters = {"net": net, **source.parameters(), "layer": layer}
-    write.make("filters", parameters, source, output, said, stem=net)
+    parameters = {"net": net, **source.parameters(), "layer": layer, "gabor": gabor}
+    found = write.make("filters", parameters, source, output, said, stem=net).facts
+    for name, why in found.get("refused", {}).items():
+        terminal.warn(f"left out {name}: {why}", said)
+    for row in found.get("nets", [found]) if gabor and not (said.json or said.quiet) else ():
+        _show_fits(row["net"], row["gabor"])
+
+
+def _show_fits(net: str, fits: dict[str, Any]) -> None:
+    header = ("filter", "orientation °", "cycles / pixel", "wavelength", "phase °", "explained")
+    names = ("filter", "orientation", "frequency", "wavelength", "phase", "explained")
+    forms = ("{}", "{:.1f}", "{:.3f}", "{:.2f}", "{:.1f}", "{:.1%}")
+    rows = [[form.format(row[name]) for form, name in zip(forms, names, strict=True)] for row in fits["filters"]]
+    terminal.table(header, rows, title=f"{net}: the Gabor function nearest to each filter")
+    print(
+        f"{net}: a Gabor function explains {fits['mean']:.1%} of a filter on average (median {fits['median']:.1%}), and"
+        f" {fits['chance']:.1%} of noise of the same size and colours; {fits['above']} of {len(rows)} filters lie above 95%"
+        " of the noise"
+    )
 
 
 def activations(
@@ -35,7 +58,7 @@ def activations(
     *,
     net: Net = "efficientnet_lite0",
     layer: Annotated[
-        list[str] | None, Parameter(negative="", help="Layers, by comma; default: one of each resolution.")
+        list[str] | None, Parameter(negative="", help="Layers, by comma, or all; default: one of each resolution.")
     ] = None,
     channels: Annotated[int, Parameter(help="Channels per layer.")] = 16,
     source: Source | None = None,
@@ -147,86 +170,3 @@ def patches(
     outcome = write.make("patches", parameters, source, output, said, stem=net)
     for path, why in outcome.facts["skipped"].items():
         terminal.warn(f"left out {path}: {why}", said)
-
-
-def visualize(
-    *,
-    class_: Annotated[
-        list[str] | None, Parameter(name="--class", negative="", help="Classes by name, index or synset.")
-    ] = None,
-    layer: Annotated[str | None, Parameter(help="A layer, for --unit.")] = None,
-    unit: Annotated[
-        list[str] | None,
-        Parameter(negative="", help="Channels of the layer, by comma; CHANNEL:ROW:COLUMN for one neuron."),
-    ] = None,
-    net: Net = "squeezenet1_1",
-    canvas: Annotated[
-        Literal["pixel", "fourier"],
-        Parameter(help="The slide's pixels from zeros, or a decorrelated spectrum."),
-    ] = "fourier",
-    steps: Annotated[int, Parameter(help="Steps of gradient ascent.")] = 200,
-    rate: Annotated[float | None, Parameter(help="Adam's learning rate; default: what suits the canvas.")] = None,
-    l2: Annotated[float | None, Parameter(help="Lambda of S - lambda ||I||^2; default: what suits the canvas.")] = None,
-    blur: Annotated[
-        float | None, Parameter(help="Pixel canvas: sigma of the Gaussian blur every 2 steps; default: 0.7.")
-    ] = None,
-    clip_norm: Annotated[
-        float | None, Parameter(help="Pixel canvas: share of smallest pixels set to 0; default: 0.02.")
-    ] = None,
-    clip_gradient: Annotated[
-        float | None, Parameter(help="Pixel canvas: share of least useful pixels set to 0; default: 0.02.")
-    ] = None,
-    jitter: Annotated[int, Parameter(help="Random shift before each step, in pixels.")] = 16,
-    rotate: Annotated[float, Parameter(help="Random rotation before each step, in degrees.")] = 15.0,
-    scale: Annotated[float, Parameter(help="Random zoom before each step: 0.2 for 0.8 to 1.2.")] = 0.2,
-    size: Annotated[int | None, Parameter(help="Side of the pictures; default: the network's input.")] = None,
-    seed: Annotated[int, Parameter(help="Of the random movements.")] = 0,
-    source: Source | None = None,
-    output: Output | None = None,
-    said: Said | None = None,
-) -> None:
-    """Make pictures of what a class or a unit looks for, by gradient ascent."""
-    source, output, said = source or Source(), output or Output(), said or Said()
-    parameters = {
-        "classes": split(class_), "layer": layer, "units": split(unit), "net": net, **source.parameters(),
-        "canvas": canvas, "steps": steps, "rate": rate, "l2": l2, "blur": blur, "clip_norm": clip_norm,
-        "clip_gradient": clip_gradient, "jitter": jitter, "rotate": rotate, "scale": scale, "size": size, "seed": seed,
-    }  # fmt: skip
-    write.make("visualize", parameters, source, output, said, stem=net)
-
-
-def fool(
-    image: Photo,
-    *,
-    target: Annotated[str, Parameter(help="The class to be seen instead: name, index or synset.")],
-    net: Net = "efficientnet_lite0",
-    confidence: Annotated[float, Parameter(help="Probability that the target has to reach.")] = 0.5,
-    steps: Annotated[int, Parameter(help="Steps before giving up.")] = 200,
-    seed: Annotated[int, Parameter(help="Of the control: noise of the same size.")] = 0,
-    source: Source | None = None,
-    output: Output | None = None,
-    said: Said | None = None,
-) -> None:
-    """Change a photograph, as little as possible, until the network sees another class."""
-    source, output, said = source or Source(), output or Output(), said or Said()
-    parameters = {
-        "image": str(image), "target": target, "net": net, **source.parameters(), "confidence": confidence,
-        "steps": steps, "seed": seed,
-    }  # fmt: skip
-    outcome = write.make("fool", parameters, source, output, said, stem=image.stem, single="fooled", lossless=True)
-    found = outcome.facts
-    if found["success"]:
-        terminal.say(
-            f"{net} saw {found['before']['name']} ({found['before']['probability']:.1%}) and sees"
-            f" {found['after']['name']} ({found['after']['probability']:.1%});"
-            f" L2 {found['l2']:.2f}, Linf {round(found['linf'] * 255)}/255, read back from the file:"
-            f" {found['read_back']['name']} ({found['read_back']['probability']:.1%})",
-            said,
-        )
-    else:
-        terminal.say(
-            f"not fooled within {steps} steps: {found['target']['name']} reached"
-            f" {found['target']['probability']:.1%}; give more --steps or less --confidence",
-            said,
-        )
-        sys.exit(1)

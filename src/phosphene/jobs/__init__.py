@@ -18,7 +18,19 @@ if TYPE_CHECKING:
     from phosphene.jobs.workshop import Workshop
     from phosphene.progress import Job
 
-VERBS = ("activations", "explain", "filters", "fool", "judge-explanations", "patches", "randomise", "visualize")
+VERBS = (
+    "activations",
+    "dream",
+    "embed",
+    "explain",
+    "filters",
+    "fool",
+    "invert",
+    "judge-explanations",
+    "patches",
+    "randomise",
+    "visualize",
+)
 """The verbs that make pictures."""
 
 

@@ -10,8 +10,11 @@ from torch import Tensor
 
 from phosphene import images as pictures
 from phosphene import observe
+from phosphene.errors import NetworkError
 from phosphene.jobs.outcome import Outcome, Picture
+from phosphene.jobs.strip import CHANNELS, Frame, strip
 from phosphene.jobs.workshop import Workshop
+from phosphene.models import Network
 from phosphene.observe.activations import Activations
 from phosphene.progress import Job, Started, Step
 
@@ -28,10 +31,14 @@ def activations(
     layers: Sequence[str] = (),
     channels: int = 16,
 ) -> Job[Outcome]:
-    """Pictures: `activations` (the sheet), and one grid per layer, named after the layer."""
+    """Pictures: `activations` (the sheet), one grid per layer, named after the layer, and `strip`, all as a film.
+
+    `layers`: `all` stands for every layer that does something new, see `observe.journey`.
+    """
     network = workshop.network(net, weights, labels)
     photo = network.preprocess(workshop.image(image))
     names = list(dict.fromkeys(layers)) or observe.stages(network)
+    names = observe.journey(network) if names == ["all"] else names
     yield Started("activations", len(names), "layer")
     found = observe.activations(network, photo, names, count=channels)
     made = []
@@ -55,7 +62,7 @@ def activations(
         ],
     }
     alt = f"The strongest channels of {len(found)} layers of {net}, from edges to whole objects"
-    return Outcome((Picture("activations", sheet, alt, _NOTE), *made), facts)
+    return Outcome((Picture("activations", sheet, alt, _NOTE), *made, _strip(network, photo, found)), facts)
 
 
 _NOTE = (
@@ -63,10 +70,40 @@ _NOTE = (
 )
 
 
-def _picture(layer: Activations) -> Picture:
+def _strip(network: Network, photo: Tensor, found: Sequence[Activations]) -> Picture:
+    frames = [Frame(layer.layer, _size(layer), _painted(layer)[:CHANNELS]) for layer in found]
+    classes = _classes(network, photo)
+    seen = f" to {classes[0][0]}" if classes else ""
+    alt = f"A photograph on its way through {network.name}: channels of {len(found)} layers, from left to right{seen}"
+    return Picture("strip", strip(photo[0].cpu(), frames, classes), alt, f"{network.name}. {_NOTE}")
+
+
+def _classes(network: Network, photo: Tensor) -> list[tuple[str, float]]:
+    """The five most probable classes; none where the network has none, or gives NaN."""
+    if not network.classifies:
+        return []
+    try:
+        (best,) = network.predict(photo)
+    except NetworkError:
+        return []
+    return list(zip(best.names, best.probabilities, strict=True))
+
+
+def _size(layer: Activations) -> str:
+    height, width = layer.maps.shape[1:]
+    return f"{layer.total} {'map' if layer.total == 1 else 'maps'}\n{width} x {height}"
+
+
+def _painted(layer: Activations) -> Tensor:
+    """The chosen channels in colour, `[k, 3, h, w]`."""
     maps = layer.maps.cpu()
-    paint = pictures.diverging if _signed(layer) else pictures.sequential
-    tiles = paint(maps if _signed(layer) else maps.clamp(min=0), percentile=100).images
+    if _signed(layer):
+        return pictures.diverging(maps, percentile=100).images
+    return pictures.sequential(maps.clamp(min=0), percentile=100).images
+
+
+def _picture(layer: Activations) -> Picture:
+    tiles = _painted(layer)
     height, width = tiles.shape[-2:]
     scale = max(1, TILE // max(height, width))
     columns = math.ceil(math.sqrt(len(tiles)))

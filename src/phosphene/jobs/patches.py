@@ -54,11 +54,11 @@ def patches(
     for done, channel in enumerate(channels, start=1):
         rows.append(_facts(channel, found.found[channel], collection))
         if found.found[channel]:
-            natural, explained = _pair(network, collection, layer, channel, found.found[channel], method, count)
+            photographs, explained = _pair(network, collection, layer, channel, found.found[channel], method, count)
             words = _words(found.found[channel])
-            panels.append(pictures.Panel(natural, f"unit {channel}", words))
+            panels.append(pictures.Panel(photographs, f"unit {channel}", words))
             panels.append(pictures.Panel(explained, METHODS[method].title, "what in each excites it; grey is 0"))
-            both = torch.cat([natural, torch.ones(3, natural.shape[1], 8), explained], 2)
+            both = torch.cat([photographs, torch.ones(3, photographs.shape[1], 8), explained], 2)
             alt = (
                 f"The patches that excite unit {channel} of {layer} most, and beside them their {METHODS[method].title}"
             )
@@ -94,18 +94,28 @@ def _pair(
     network: Network, collection: Collection, layer: str, channel: int, found: Sequence[Patch], method: str, count: int
 ) -> tuple[Tensor, Tensor]:
     """The patches, and what a method finds in them, each as a square of tiles."""
-    high = max(patch.box[2] - patch.box[0] for patch in found)
-    wide = max(patch.box[3] - patch.box[1] for patch in found)
-    natural, explained = [], []
-    for patch in found:
+    explained = []
+    for patch, window in zip(found, _windows(collection, found), strict=True):
         image = collection[patch.image][None].to(network.mean)
         gradient = METHODS[method](network, image, Unit(layer, channel, patch.position)).gradient
         assert gradient is not None
-        window = _window(patch, high, wide, (image.shape[2], image.shape[3]))
-        natural.append(_tile(image[0][window].cpu()))
         explained.append(_tile(in_colours(gradient[0][window].cpu())))
     columns = max(1, round(count**0.5 + 0.499))
-    return tuple(pictures.grid(torch.stack(tiles), columns=columns, gap=4) for tiles in (natural, explained))  # type: ignore[return-value]
+    both = (natural(collection, found), explained)
+    return tuple(pictures.grid(torch.stack(tiles), columns=columns, gap=4) for tiles in both)  # type: ignore[return-value]
+
+
+def natural(collection: Collection, found: Sequence[Patch]) -> list[Tensor]:
+    """The patches as tiles `[3, TILE, TILE]`, all of them at the same scale."""
+    windows = _windows(collection, found)
+    return [_tile(collection[patch.image][window].cpu()) for patch, window in zip(found, windows, strict=True)]
+
+
+def _windows(collection: Collection, found: Sequence[Patch]) -> list[Any]:
+    high = max(patch.box[2] - patch.box[0] for patch in found)
+    wide = max(patch.box[3] - patch.box[1] for patch in found)
+    size = collection[found[0].image].shape[-2:]
+    return [_window(patch, high, wide, (size[0], size[1])) for patch in found]
 
 
 def _window(patch: Patch, high: int, wide: int, size: tuple[int, int]) -> Any:

@@ -1,24 +1,31 @@
-"""`visualize`: pictures of what classes or units look for."""
+"""`visualize`: pictures of what classes, units or directions look for."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from phosphene import images as pictures
-from phosphene import synthesize
-from phosphene.errors import NetworkError, PhospheneError
+from phosphene import observe, synthesize
+from phosphene.errors import LayerError, NetworkError, PhospheneError
+from phosphene.images import Panel
+from phosphene.jobs.looks import Look, natural_patches
 from phosphene.jobs.outcome import Outcome, Picture
 from phosphene.jobs.workshop import Workshop, check_seed
 from phosphene.models import Network, Unit
 from phosphene.names import file_names
 from phosphene.progress import Job
+from phosphene.synthesize.smallest import smallest_side
+from phosphene.synthesize.targets import Direction, parse_channels
 
 USUAL = synthesize.Settings()
 SMALLEST, LARGEST = 32, 2048  # sides of a picture
+PER_LAYER = 9
 
 
 def visualize(
@@ -28,38 +35,187 @@ def visualize(
     weights: str | None = None,
     labels: str | None = None,
     classes: Sequence[str] = (),
-    layer: str | None = None,
+    layers: Sequence[str] = (),
     units: Sequence[str] = (),
+    per_layer: int | None = None,
+    direction: str | None = None,
+    patches: str | None = None,
+    several: int = USUAL.several,
+    diversity: float = USUAL.diversity,
     canvas: synthesize.CanvasName = USUAL.canvas,
+    colours: synthesize.ColourSpace | None = USUAL.colours,
     steps: int = USUAL.steps,
     rate: float | None = USUAL.rate,
+    contrast: float = USUAL.contrast,
     l2: float | None = USUAL.l2,
+    tv: float = USUAL.tv,
+    beta: float = USUAL.beta,
+    lp: float = USUAL.lp,
+    p: float = USUAL.p,
     blur: float | None = USUAL.blur,
     clip_norm: float | None = USUAL.clip_norm,
     clip_gradient: float | None = USUAL.clip_gradient,
     jitter: int = USUAL.jitter,
     rotate: float = USUAL.rotate,
     scale: float = USUAL.scale,
-    size: int | None = None,
+    crop: float = USUAL.crop,
+    noise: float | None = USUAL.noise,
+    patience: int = USUAL.patience,
+    size: int | str | None = None,
     seed: int = 0,
 ) -> Job[Outcome]:
-    """Pictures: `visualize` (the sheet), and one per target, named after it. See `synthesize.Settings`."""
+    """Pictures: `visualize` (the sheet), and one per target, or per layer where there are several, named after it.
+
+    `classes`: names, indices, ranges of them (`0-99`), or `all`. `layers`: names, or `all` for the network's landmarks;
+    `units` of one layer: channels, neurons, combinations (`12-40`), or `all`; `per_layer`: so many, evenly spread.
+    `direction`: a .npy file of weights, one for each channel of the layer. `patches`: a folder of photographs.
+    `size`: a side, or WIDTHxHEIGHT. For the rest see `synthesize.Settings`.
+    """
     network = workshop.network(net, weights, labels)
     check_seed(seed)
-    targets, names = _targets(network, classes, layer, units)
-    _check_size(network, size)
-    found = yield from synthesize.visualize(
-        network,
-        targets,
-        settings=synthesize.Settings(canvas, steps, rate, l2, blur, clip_norm, clip_gradient, jitter, rotate, scale),
-        size=(size, size) if size is not None else None,
-        seed=seed,
-    )
-    made, rows = [], []
-    files = file_names(names)
-    for place, (target, name) in enumerate(zip(targets, names, strict=True)):
+    targets = _targets(workshop, network, classes, layers, units, per_layer, direction)
+    sides = _size(network, size, targets)
+    settings = synthesize.Settings(
+        canvas, steps, rate, l2, blur, clip_norm, clip_gradient, jitter, rotate, scale, crop, tv, beta, lp, p, colours,
+        noise, several, diversity, contrast, patience,
+    )  # fmt: skip
+    found = yield from synthesize.visualize(network, targets, settings=settings, size=sides, seed=seed)
+    looks = _looks(network, targets, found, several)
+    if patches is not None:
+        yield from natural_patches(workshop, network, looks, patches)
+    return _outcome(net, network, looks, found, sides)
+
+
+# -- what is asked for ------------------------------------------------------------------------------------------
+
+
+def _targets(
+    workshop: Workshop,
+    network: Network,
+    classes: Sequence[str],
+    layers: Sequence[str],
+    units: Sequence[str],
+    per_layer: int | None,
+    direction: str | None,
+) -> list[int] | list[Unit | Direction]:
+    if bool(classes) == bool(layers or units or direction):
+        raise PhospheneError("say what to visualize: either --class NAME, or --layer L with --unit U")
+    if classes:
+        if per_layer is not None:
+            raise PhospheneError("--per-layer is for layers: give --layer with it, not --class")
+        return _classes(network, classes)
+    if not layers:
+        raise PhospheneError("a unit needs both: --layer L and --unit U (a channel, or channel:row:column)")
+    names = observe.landmarks(network) if list(layers) == ["all"] else list(dict.fromkeys(layers))
+    if direction is not None:
+        if len(names) > 1 or units or per_layer is not None:
+            raise PhospheneError("a direction is of one layer: give --layer L and --direction FILE.npy, and no --unit")
+        return list(_directions(workshop, network, names[0], direction))
+    if units and (len(names) > 1 or per_layer is not None):
+        raise PhospheneError("--unit names units of one --layer; for units of several layers give --per-layer N")
+    if units and list(units) != ["all"]:
+        found: dict[str, Unit | Direction] = {}
+        for text in units:
+            unit = parse_channels(network, names[0], text)
+            found.setdefault(str(unit), unit)
+        return list(found.values())
+    if not units and per_layer is None and list(layers) != ["all"]:
+        raise PhospheneError(
+            "a unit needs both: --layer L and --unit U (a channel, channel:row:column, or all); or give --per-layer N"
+        )
+    count = None if units else (per_layer if per_layer is not None else PER_LAYER)
+    return [Unit(name, channel) for name in names for channel in _channels(network, name, count)]
+
+
+def _classes(network: Network, classes: Sequence[str]) -> list[int]:
+    if list(classes) == ["all"]:
+        network.need_classifier("naming a class")
+        return list(range(len(network.labels)))
+    words: list[str] = []
+    for text in classes:
+        first, dash, last = text.partition("-")
+        if dash and first.isdecimal() and last.isdecimal() and int(first) <= int(last) < int(first) + 100_000:
+            words += map(str, range(int(first), int(last) + 1))
+        else:
+            words.append(text)
+    return list(dict.fromkeys(network.classes(words)))
+
+
+def _channels(network: Network, layer: str, count: int | None) -> list[int]:
+    """All channels, or `count` of them evenly spread."""
+    shape = network.layer(layer).shape
+    if not shape or not shape[0]:
+        raise LayerError(f"layer '{layer}' has no channels, so there is nothing to visualize")
+    if count is None or count >= shape[0]:
+        return list(range(shape[0]))
+    if count < 1:
+        raise PhospheneError(f"units per layer start at 1, got {count}")
+    return [place * shape[0] // count for place in range(count)]
+
+
+def _directions(workshop: Workshop, network: Network, layer: str, path: str) -> list[Direction]:
+    """The rows of a .npy file. Raises LayerError if they don't fit."""
+    import numpy as np
+
+    try:
+        rows = np.atleast_2d(np.load(workshop.file(path), allow_pickle=False)).astype(np.float32)
+    except (OSError, ValueError) as problem:
+        raise LayerError(f"'{path}' holds no direction: it needs a .npy of numbers ({problem})") from problem
+    stem = Path(path).stem
+    return [
+        Direction(layer, torch.from_numpy(row), stem if len(rows) == 1 else f"{stem}-{place}").check(network)
+        for place, row in enumerate(rows)
+    ]
+
+
+def _size(
+    network: Network, size: int | str | None, targets: Sequence[int] | Sequence[Unit | Direction]
+) -> tuple[int, int] | None:
+    """(height, width), checked against what the layers need."""
+    if size is None:
+        return None
+    width, cross, height = str(size).lower().partition("x")
+    if not width.isdecimal() or (cross and not height.isdecimal()):
+        raise PhospheneError(f"a size is a number of pixels, or WIDTHxHEIGHT, got '{size}'")
+    sides = (int(height or width), int(width))
+    if not SMALLEST <= min(sides) <= max(sides) <= LARGEST:
+        raise PhospheneError(f"pictures are {SMALLEST} to {LARGEST} pixels wide, got {size}")
+    layers = {None if isinstance(target, int) else target.layer for target in targets}
+    for layer in layers:
+        least = smallest_side(network, layer)
+        if min(sides) < least:
+            where = f"layer '{layer}' of {network.name}" if layer else network.name
+            raise NetworkError(
+                f"{where} can't look at pictures of {sides[1]} x {sides[0]} pixels: it needs at least {least}"
+            )
+    try:
+        with torch.no_grad():
+            blank = torch.zeros((1, 3, *sides), device=network.device)
+            _ = network.output(blank) if None in layers else network.several(blank, [x for x in layers if x])
+    except RuntimeError as problem:
+        why = " ".join(str(problem).split())[:160]
+        raise NetworkError(
+            f"{network.name} can't look at pictures of {sides[1]} x {sides[0]} pixels: {why}"
+        ) from problem
+    return sides
+
+
+# -- what came of it --------------------------------------------------------------------------------------------
+
+
+def _looks(
+    network: Network,
+    targets: Sequence[int] | Sequence[Unit | Direction],
+    found: synthesize.Visualization,
+    several: int,
+) -> list[Look]:
+    """Each picture with its words. A job that was ended early has fewer."""
+    looks = []
+    for place in range(len(found.images)):
+        target = targets[found.numbers[place] // several]
+        name = network.labels[target] if isinstance(target, int) else str(target)
         score = float(found.scores[place])
-        row: dict[str, Any] = {"target": name, "score": score}
+        row: dict[str, Any] = {"target": name, "score": score, "steps": found.steps[place]}
         caption = f"activation {score:.3g}"
         if found.probabilities is not None and found.top is not None:
             row |= {
@@ -68,44 +224,86 @@ def visualize(
                 "top1": int(found.top[place]) == target,
             }
             caption = f"S = {score:.0f}, p = {row['probability']:.1%}"
-        rows.append(row)
-        made.append(Picture(files[place], found.images[place].cpu(), f"What {net} looks for: {name}", caption))
-    panels = [pictures.Panel(p.image, n, p.caption) for p, n in zip(made, names, strict=True)]
-    columns = min(5, len(panels)) if len(panels) <= 5 else math.ceil(math.sqrt(len(panels) * 1.3))
-    side = max(224, network.input_size[0]) if size is None else size
-    sheet = pictures.sheet(panels, columns=columns, side=min(side, 320), footnote=f"{net}, gradient ascent")
-    alt = f"Pictures that {net} scores highest for {', '.join(names)}"
-    return Outcome((Picture("visualize", sheet, alt), *made), {"net": net, "targets": rows})
+        if bool(found.silent[place]):
+            row["silent"] = True
+            caption = "silent: its activation never rose"
+        looks.append(Look(target, name, found.images[place].cpu(), caption, row, found.numbers[place] % several))
+    return looks
 
 
-def _targets(
-    network: Network, classes: Sequence[str], layer: str | None, units: Sequence[str]
-) -> tuple[list[int] | list[Unit], list[str]]:
-    if bool(classes) == bool(layer or units):
-        raise PhospheneError("say what to visualize: either --class NAME, or --layer L with --unit U")
-    if classes:
-        indices = list(dict.fromkeys(network.classes(classes)))
-        return indices, [network.labels[index] for index in indices]
-    if not (layer and units):
-        raise PhospheneError("a unit needs both: --layer L and --unit U (a channel, or channel:row:column)")
-    chosen = list(dict.fromkeys(_unit(layer, text).check(network) for text in units))
-    return chosen, [str(unit) for unit in chosen]
+def _outcome(
+    net: str, network: Network, looks: list[Look], found: synthesize.Visualization, sides: tuple[int, int] | None
+) -> Outcome:
+    layers = list(dict.fromkeys(look.layer for look in looks if look.layer is not None))
+    side = max(224, network.input_size[0]) if sides is None else max(sides)
+    if len(layers) > 1:
+        parts, panels, columns, cell = _by_layer(network, looks, layers)
+    else:
+        parts, panels, columns, cell = _by_target(net, looks, min(side, 320))
+    footnote = f"{net}, gradient ascent"
+    silent = sum("silent" in look.facts for look in looks)
+    footnote += f"; {silent} silent: the activation never rose" if silent else ""
+    sheet = pictures.sheet(panels, columns=columns, side=cell, footnote=footnote)
+    names = list(dict.fromkeys(look.name for look in looks))
+    shown = ", ".join(names[:12]) + (f" and {len(names) - 12} others" if len(names) > 12 else "")
+    facts: dict[str, Any] = {"net": net, "targets": [look.facts for look in looks]}
+    if found.halted:
+        facts["stopped"] = f"stopped early, after {max(found.steps)} steps of the last pictures"
+    notes: dict[str, Any] = {}
+    if found.restarts:
+        notes["restarts"] = [vars(restart) for restart in found.restarts]
+    if found.halted:
+        notes["stopped_at_step"] = min(found.steps)
+    return Outcome(
+        (Picture("visualize", sheet, f"Pictures that {net} scores highest for {shown}"), *parts), facts, {}, notes
+    )
 
 
-def _unit(layer: str, text: str) -> Unit:
-    from phosphene.models import parse_unit
-
-    return parse_unit(f"{layer}:{text}")
+Laid = tuple[list[Picture], list[Panel], int | None, int]
 
 
-def _check_size(network: Network, size: int | None) -> None:
-    if size is None:
-        return
-    if not SMALLEST <= size <= LARGEST:
-        raise PhospheneError(f"pictures are {SMALLEST} to {LARGEST} pixels wide, got {size}")
-    try:
-        with torch.no_grad():
-            network.output(torch.zeros((1, 3, size, size), device=network.device))
-    except RuntimeError as problem:
-        why = " ".join(str(problem).split())[:160]
-        raise NetworkError(f"{network.name} can't look at pictures of {size} x {size} pixels: {why}") from problem
+def _by_target(net: str, looks: list[Look], side: int) -> Laid:
+    """A panel and a picture for each, with its natural patches beside it."""
+    files = file_names(look.name for look in looks)
+    parts, panels = [], []
+    beside = any(look.natural is not None for look in looks)
+    several = 1 + max(look.number for look in looks)
+    for look, file in zip(looks, files, strict=True):
+        parts.append(Picture(file, look.image, f"What {net} looks for: {look.name}", look.caption))
+        panels.append(Panel(look.image, look.name if not look.number else "", look.caption))
+        if beside and look.number == several - 1:
+            blank = Panel(torch.ones_like(look.image))
+            panels.append(blank if look.natural is None else Panel(look.natural, "in photographs", look.words))
+    count, group = len(panels), several + beside
+    columns = min(5, count) if count <= 5 else math.ceil(math.sqrt(count * 1.3))
+    columns = max(1, columns // group) * group if group > 1 else columns
+    return parts, panels, columns, _cell(count, side)
+
+
+def _cell(count: int, side: int) -> int:
+    """Side of a panel: smaller where there are many, so that the sheet can be looked at."""
+    return side if count <= 40 else max(96, round(side * math.sqrt(40 / count)))
+
+
+def _by_layer(network: Network, looks: list[Look], layers: list[str]) -> Laid:
+    """A panel and a picture for each layer: a grid of its units (and of their patches)."""
+    parts, panels = [], []
+    for layer in layers:
+        own = [look for look in looks if look.layer == layer]
+        grid = _grid([look.image for look in own])
+        shape = " x ".join(map(str, network.layer(layer).shape))
+        alt = f"What {len(own)} units of {layer} of {network.name} look for"
+        parts.append(Picture(layer, grid, alt, shape))
+        panels.append(Panel(grid, layer, shape))
+        natural = [look.natural for look in own]
+        if any(image is not None for image in natural):
+            patches = _grid([torch.ones(3, 96, 96) if image is None else image for image in natural])
+            panels.append(Panel(patches, "the same units", "in photographs"))
+            parts.append(Picture(f"{layer}-patches", patches, f"The patches that excite them most: {layer}"))
+    paired = len(panels) > len(layers)
+    columns = (4 if len(panels) > 2 else 2) if paired else None
+    return parts, panels, columns, 340
+
+
+def _grid(images: list[Tensor]) -> Tensor:
+    return pictures.grid(torch.stack(images), columns=math.ceil(math.sqrt(len(images))), gap=4)

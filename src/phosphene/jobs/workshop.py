@@ -75,6 +75,14 @@ class Workshop:
         self.inputs[path] = found
         return image.to(self.device)
 
+    def file(self, path: str) -> Path:
+        """Where another input lies. Raises PhospheneError if it isn't there."""
+        there = self.find(path)
+        if not there.is_file():
+            raise PhospheneError(f"there is no file '{path}'")
+        self.inputs[path] = hash_file(there)
+        return there
+
     def images(self, folder: str, network: Network) -> Collection:
         """The images of a folder, preprocessed for `network` and read when they are asked for."""
         there = self.find(folder)

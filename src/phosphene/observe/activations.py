@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from phosphene.errors import LayerError, PhospheneError
-from phosphene.models import Network
+from phosphene.models import Layer, Network
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,44 @@ def stages(network: Network, most: int = 6) -> list[str]:
     return list(last_of.values())[-most:]
 
 
-_NOT_TO_SHOW = (
-    "Identity",
-    "Dropout",
-    "Dropout2d",
-    "AdaptiveAvgPool2d",
-    "Conv2d",
-)  # copies of others, or not yet rectified
+def journey(network: Network, most: int = 24) -> list[str]:
+    """The layers that do something new, in order of execution: what each convolution and each pooling ends in.
+
+    A convolution's normalisation and activation belong to it, and only the last of them is taken. Where these are more than
+    `most`, blocks stand for what is in them, the innermost first; where these still are, every so manyth is taken.
+
+    Raises:
+        LayerError: no layer has a map.
+    """
+    spatial = [layer for layer in network.layers() if len(layer.shape) == 3 and min(layer.shape[1:]) > 1]
+    if not spatial:
+        raise LayerError(f"{network.name} has no layer with a spatial map")
+    blocks = [layer.name for layer in spatial if not layer.leaf and layer.kind != "Sequential"]
+    found = _endings(spatial)
+    depths = {layer.name: sum(layer.name.startswith(f"{block}.") for block in blocks) for layer in spatial}
+    for depth in range(max(depths.values()), 0, -1):
+        if len(found) <= most:
+            break
+        found = _endings([layer for layer in spatial if depths[layer.name] < depth])
+    kept = min(most, len(found))
+    return [found[round(place * (len(found) - 1) / max(1, kept - 1))] for place in range(kept)]
+
+
+def _endings(layers: Sequence[Layer]) -> list[str]:
+    """The last layer of each run that a convolution, a pooling or a block begins."""
+    found: list[str] = []
+    for layer in layers:
+        begins = layer.leaf and ("Conv" in layer.kind or "Pool" in layer.kind)
+        block = not layer.leaf and not layer.kind.startswith("BatchNorm")
+        if layer.kind == "Sequential" or (layer.leaf and layer.kind in _COPIES):
+            continue
+        inside = bool(found) and found[-1].startswith(f"{layer.name}.")
+        if begins or not found or (block and not inside):
+            found.append(layer.name)
+        else:
+            found[-1] = layer.name
+    return found
+
+
+_COPIES = ("Identity", "Dropout", "Dropout2d", "AdaptiveAvgPool2d")
+_NOT_TO_SHOW = (*_COPIES, "Conv2d")  # copies of others, or not yet rectified

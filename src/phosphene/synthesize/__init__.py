@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from phosphene.synthesize.ascent import Ascent, ascend
-from phosphene.synthesize.canvas import FourierCanvas, PixelCanvas
+from phosphene.synthesize.canvas import ColourSpace, FourierCanvas, PixelCanvas
+from phosphene.synthesize.dream import Dream, DreamSettings, dream, zoom
+from phosphene.synthesize.invert import Inversion, InversionSettings, invert
 from phosphene.synthesize.pace import Restart
 from phosphene.synthesize.targets import Direction, Target, parse_channels
 from phosphene.synthesize.visualize import CanvasName, Settings, Visualization, visualize
@@ -11,14 +13,22 @@ from phosphene.synthesize.visualize import CanvasName, Settings, Visualization, 
 __all__ = [
     "Ascent",
     "CanvasName",
+    "ColourSpace",
     "Direction",
+    "Dream",
+    "DreamSettings",
     "FourierCanvas",
+    "Inversion",
+    "InversionSettings",
     "PixelCanvas",
     "Restart",
     "Settings",
     "Target",
     "Visualization",
     "ascend",
+    "dream",
+    "invert",
     "parse_channels",
     "visualize",
+    "zoom",
 ]

@@ -149,7 +149,9 @@ def amplified(network: Network, layers: Layers, guides: Mapping[str, Tensor]) ->
             for layer, channels in layers.items():
                 features = found[layer][:, list(channels)] if channels else found[layer]
                 energy = _like(features, guides[layer]) if layer in guides else features.square().sum() / 2
-                first.setdefault(layer, energy.detach().abs().clamp(min=1e-12) if len(layers) > 1 else energy.detach() * 0 + 1)
+                first.setdefault(
+                    layer, energy.detach().abs().clamp(min=1e-12) if len(layers) > 1 else energy.detach() * 0 + 1
+                )
                 energies.append(energy / first[layer])
             total = torch.stack(energies).sum()
             (slope,) = torch.autograd.grad(total, leaf)
@@ -216,7 +218,9 @@ def _check(network: Network, image: Tensor, layers: Layers, settings: DreamSetti
         raise PhospheneError("nothing to dream of: name a layer")
     for layer, channels in layers.items():
         if len(network.layer(layer).shape) != 3:
-            raise LayerError(f"layer '{layer}' gives no map, so it depends on the size of the picture: name an earlier one")
+            raise LayerError(
+                f"layer '{layer}' gives no map, so it depends on the size of the picture: name an earlier one"
+            )
         for channel in channels:
             Unit(layer, channel).check(network)
     for name, low, high in _RANGES:
@@ -250,7 +254,9 @@ def zoom(
     """
     chosen = settings or DreamSettings()
     if frames < 2 or not 1 < factor <= 2:
-        raise PhospheneError(f"a zoom has at least 2 frames and a factor above 1 and up to 2, got {frames} and {factor}")
+        raise PhospheneError(
+            f"a zoom has at least 2 frames and a factor above 1 and up to 2, got {frames} and {factor}"
+        )
     later = DreamSettings(**{**chosen.__dict__, "octaves": min(2, chosen.octaves), "steps": max(1, chosen.steps // 3)})
     found = yield from _frame(dream(network, image, layers, settings=chosen, guide=guide, seed=seed), 0, frames, True)
     keep(found.image[0])

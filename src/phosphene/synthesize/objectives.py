@@ -74,7 +74,11 @@ def _reader(network: Network, units: Sequence[Unit | Direction]) -> Callable[[Te
 
 def _along(activation: Tensor, vector: Tensor) -> Tensor:
     """Mean over the places of `<vector, activation [C, ...]>`."""
-    return activation.flatten(1).mean(1) @ vector.to(activation) if activation.ndim > 1 else activation @ vector.to(activation)
+    return (
+        activation.flatten(1).mean(1) @ vector.to(activation)
+        if activation.ndim > 1
+        else activation @ vector.to(activation)
+    )
 
 
 def _value(single: Tensor, unit: Unit) -> Tensor:

@@ -4,7 +4,8 @@ A penalty gives one value per image, to be subtracted from the objective. An ope
 `PixelCanvas` now and then.
 
 Mahendran & Vedaldi, "Understanding Deep Image Representations by Inverting Them", CVPR 2015, section 2.2 (total variation
-and the p-norm); Yosinski et al., "Understanding Neural Networks Through Deep Visualization", ICML DL Workshop 2015, section 3.
+and the p-norm); Yosinski et al., "Understanding Neural Networks Through Deep Visualization", ICML DL Workshop 2015,
+section 3.
 """
 
 from __future__ import annotations

@@ -43,7 +43,8 @@ class Visualization:
         silent: `[N]`, whether the target's value never rose above what it was in the beginning.
         steps: `[N]`, how many each image was moved.
         restarts: where an image diverged and went on with half the step.
-        halted: whether the job was ended early; then some targets, the last ones, may be missing.
+        halted: whether the job was ended early; then some targets may be missing.
+        numbers: `[N]`, which picture each is: target times `several`, plus its number among these.
     """
 
     images: Tensor
@@ -54,6 +55,7 @@ class Visualization:
     steps: tuple[int, ...]
     restarts: tuple[Restart, ...] = ()
     halted: bool = False
+    numbers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -160,8 +162,9 @@ def visualize(
         halted = ascent.halted
         if halted:
             break
-    every = [found[number] for number in sorted(found)]
-    return replace(_joined(every), restarts=tuple(restarts), halted=halted)
+    numbers = sorted(found)
+    made = _joined([found[number] for number in numbers])
+    return replace(made, restarts=tuple(restarts), halted=halted, numbers=tuple(numbers))
 
 
 def _batches(targets: Sequence[Target], most: int) -> Iterator[list[int]]:

@@ -54,7 +54,12 @@ def _ramp(start: int, end: int, length: int, overlap: int) -> Tensor:
 
 
 def gradient_by_windows(
-    gradient: Callable[[Tensor], tuple[Tensor, Tensor]], image: Tensor, *, side: int, overlap: int, shift: tuple[int, int]
+    gradient: Callable[[Tensor], tuple[Tensor, Tensor]],
+    image: Tensor,
+    *,
+    side: int,
+    overlap: int,
+    shift: tuple[int, int],
 ) -> tuple[Tensor, Tensor]:
     """`(value, gradient [1, 3, H, W])` of an image `[1, 3, H, W]`.
 

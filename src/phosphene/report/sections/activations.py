@@ -25,9 +25,9 @@ def make(stage: Stage) -> Job[Section | None]:
         title=TITLE,
         slide="Understanding intermediate neurons?",
         formula=(r"A^l = \sigma\left(W^l * A^{l-1} + b^l\right), \quad A^0 = I",),
-        figures=tuple(
-            figure(picture, caption=f"`{row['layer']}`")
-            for picture, row in zip(outcome.pictures[1:], layers, strict=True)
+        figures=(
+            figure(outcome.picture("strip"), caption=_STRIP, wide=True),
+            *(figure(outcome.picture(row["layer"]), caption=f"`{row['layer']}`") for row in layers),
         ),
         tables=(Table(("layer", "channels", "map", "silent"), rows),),
         words=(
@@ -44,3 +44,6 @@ def make(stage: Stage) -> Job[Section | None]:
         command=command_line("activations", parameters),
         seconds=0,
     )
+
+
+_STRIP = "From left to right: each column is a layer, each tile one of the channels that answer most distinctly."
