@@ -53,8 +53,10 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+# lucent's own requirements pin old packages, so it comes without them.
 bench: $(VENV)/.installed-test
-	cd benchmarks && for each in accuracy taps explain focus fooling class_images tour; do \
+	$(PIP) install --quiet kornia decorator && $(PIP) install --quiet --no-deps torch-lucent
+	cd benchmarks && for each in accuracy taps explain focus fooling synthesize tour; do \
 		echo "== $$each"; ../$(BIN)/python $$each.py || exit 1; done
 
 docs: $(VENV)/.installed-test browser

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import matplotlib
+import sklearn.datasets
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
@@ -41,6 +42,7 @@ def run() -> None:
         try:
             data = Path(spec.origin).parent / "data"
             shutil.copyfile(data / "chelsea.png", "cat.png")
+            shutil.copyfile(Path(sklearn.datasets.__file__).parent / "images" / "china.jpg", "china.jpg")
             Path("photos").mkdir()
             for name in PHOTOS:
                 shutil.copyfile(data / name, Path("photos") / name)
@@ -61,7 +63,9 @@ def _pictures() -> None:
     _sheet("judge-explanations", ["judge-explanations", "photos", "--images", "8", "--mosaics", "8"])
     _sheet("visualize", ["visualize", "--class", FOUR])
     _sheet("fool", ["fool", "cat.png", "--target", "black swan"])
-    _sheet("units", ["visualize", "--layer", "fire8", "--unit", "3,17,40,77,99"])
+    _sheet("neurons", ["visualize", "--layers", "all", "--per-layer", "9", "--size", "128"])
+    _sheet("dream", ["dream", "china.jpg"])
+    _sheet("invert", ["invert", "cat.png"])
 
 
 def _sheet(name: str, words: list[str]) -> None:

@@ -58,10 +58,9 @@ def test_a_column_for_each_layer_with_its_tiles_in_order() -> None:
     shown = [Frame("a", "4 maps", ramp), Frame("b", "4 maps", ramp.flip(0))]
     picture = strip(torch.zeros(3, 30, 30), shown)
     for wanted in ramp[:, 0, 0, 0].tolist():
-        level = round(wanted * 255) / 255
-        where = (picture - level).abs().amax(0) < 1e-3
+        where = (picture - wanted).abs().amax(0) < 0.003
         assert int(where.sum()) >= 2 * 104 * 104  # a tile in each column
-    first = [(picture[0, :, column] - round(0.2 * 255) / 255).abs() < 1e-3 for column in range(picture.shape[2])]
+    first = [(picture[0, :, column] - 0.2).abs() < 0.003 for column in range(picture.shape[2])]
     rows = [int(line.nonzero()[0, 0]) for line in first if int(line.sum()) >= 100]
     assert rows[0] < rows[-1]  # the darkest is uppermost in the first column and lowest in the second
 
@@ -80,7 +79,7 @@ def test_its_size_follows_from_what_is_in_it(count: int) -> None:
 @pytest.mark.parametrize("count", [3, 24])
 def test_names_are_whole(name: str, count: int) -> None:
     tile = 104 if count == 3 else 76
-    assert "".join(block(name, _NAME, tile).lines).replace(" ", "") in (name, name[:0] + name)
+    assert "".join(block(name, _NAME, tile).lines) == name
     usual, long = strip(torch.rand(3, 60, 60), frames(count)), strip(torch.rand(3, 60, 60), frames(count, name=name))
     assert long.shape[1] >= usual.shape[1] and long.shape[2] == usual.shape[2]
     assert (long[:, :15] > 0.99).all()  # nothing is cut at the upper edge

@@ -113,9 +113,7 @@ def test_explained_is_what_it_says() -> None:
             colour=tuple(found.colour[place].tolist()), sigmas=(float(found.across[place]), float(found.along[place])),
             centre=(float(found.centre[place, 1]) - 3, 3 - float(found.centre[place, 0])),
         )  # fmt: skip
-        torch.testing.assert_close(
-            found.fitted[place], found.amplitude[place] * again[0].float(), atol=1e-3, rtol=1e-3
-        )
+        torch.testing.assert_close(found.fitted[place], found.amplitude[place] * again[0].float(), atol=1e-3, rtol=1e-3)
 
 
 def test_noise_is_no_gabor() -> None:

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Group
 
 from phosphene import __version__
-from phosphene.cli import judging, moving, network, recipes, see, tour
+from phosphene.cli import embedding, judging, moving, network, recipes, see, tour
 from phosphene.errors import PhospheneError
+from phosphene.memory import keep_memory
 
 app = App(
     name="phosphene",
@@ -30,6 +31,7 @@ app.command(see.filters, group=_LOOK)
 app.command(see.activations, group=_LOOK)
 app.command(see.explain, group=_LOOK)
 app.command(see.patches, group=_LOOK)
+app.command(embedding.embed, group=_LOOK)
 app.command(judging.randomise, group=_LOOK)
 app.command(judging.judge_explanations, group=_LOOK)
 app.command(network.layers, group=_LOOK)
@@ -51,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter still gets the rest
+    keep_memory()
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         app(

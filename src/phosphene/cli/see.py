@@ -20,8 +20,7 @@ def filters(
     net: Net = "efficientnet_lite0",
     layer: Annotated[str | None, Parameter(help="Another layer that sees the image itself.")] = None,
     gabor: Annotated[
-        bool,
-        Parameter(negative="", show_default=False, help="Also fit a Gabor function to each filter: what explains them?"),
+        bool, Parameter(negative="", show_default=False, help="Also fit a Gabor function to each filter.")
     ] = False,
     source: Source | None = None,
     output: Output | None = None,

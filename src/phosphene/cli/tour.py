@@ -12,13 +12,16 @@ from cyclopts import Parameter
 
 from phosphene.cli import terminal
 from phosphene.cli.options import OUTPUT, Net, Said, Source
-from phosphene.errors import OutputError
+from phosphene.errors import ImageError, OutputError
 
 
 def tour(
     image: Annotated[Path | None, Parameter(help="A photograph; default: a cat from scikit-image.")] = None,
     *,
     net: Net = "efficientnet_lite0",
+    folder: Annotated[
+        Path | None, Parameter(help="A folder of photographs, for a map of what the last layer thinks of them.")
+    ] = None,
     out: Annotated[Path, Parameter(group=OUTPUT, help="Folder of the report.")] = Path("phosphene-tour"),
     overwrite: Annotated[
         bool, Parameter(group=OUTPUT, negative="", show_default=False, help="Replace a report that exists.")
@@ -30,11 +33,13 @@ def tour(
     """Tell the lecture with a photograph of yours: one page that opens anywhere, without a network."""
     source, said = source or Source(), said or Said()
     begun = time.perf_counter()
-    page, folder = out / "index.html", out / "pictures"
+    page, pictures = out / "index.html", out / "pictures"
+    if folder is not None and not folder.is_dir():
+        raise ImageError(f"'{folder}' is no folder: the map is of a folder of photographs")
     if out.exists() and not out.is_dir():
         raise OutputError(f"'{out}' is a file: --out needs a folder for the report")
-    if folder.exists() and not overwrite:
-        raise OutputError(f"'{folder}' exists and is kept: give --overwrite to replace it, or another --out")
+    if pictures.exists() and not overwrite:
+        raise OutputError(f"'{pictures}' exists and is kept: give --overwrite to replace it, or another --out")
 
     from phosphene.cli.output import reserved, write
     from phosphene.images.save import write_whole
@@ -43,13 +48,14 @@ def tour(
     from phosphene.recipe import beside
     from phosphene.report.tour import tour as job
 
-    with reserved([page, folder / "any.png"], overwrite), _photograph(image, out, overwrite) as path:
+    with reserved([page, pictures / "any.png"], overwrite), _photograph(image, out, overwrite) as path:
         workshop = Workshop(source.device)
         parameters = source.parameters()
-        made = terminal.run(job(workshop, image=path, net=net, seed=seed, **parameters), said, workshop)
-        stale = _ours(folder)
+        there = None if folder is None else str(folder)
+        made = terminal.run(job(workshop, image=path, net=net, seed=seed, folder=there, **parameters), said, workshop)
+        stale = _ours(pictures)
         written = write(
-            [(folder / f"{file_name(m.name)}.png", m.picture.image, m.recipe.to_json()) for m in made.made], overwrite
+            [(pictures / f"{file_name(m.name)}.png", m.picture.image, m.recipe.to_json()) for m in made.made], overwrite
         )
         write_whole(page, made.html.encode(), overwrite=True)
         for old in stale - set(written):
@@ -57,7 +63,7 @@ def tour(
             beside(old).unlink()
     seconds = time.perf_counter() - begun
     terminal.say(f"the report is ready after {seconds:.0f} s: {page}", said)
-    terminal.say(f"its {len(written)} pictures, each with its recipe: {folder}", said)
+    terminal.say(f"its {len(written)} pictures, each with its recipe: {pictures}", said)
     terminal.facts(
         {"command": "tour", "report": str(page), "pictures": [str(p) for p in written], "seconds": round(seconds, 2),
          "sections": {key: round(value, 2) for key, value in made.seconds.items()}},

@@ -31,6 +31,9 @@ def command_line(verb: str, parameters: dict[str, Any]) -> str:
     for name, value in parameters.items():
         if _is_path(name, value) or value is None or _same(value, usual.get(name, inspect.Parameter.empty)):
             continue
+        if value is True:
+            words.append(f"--{_FLAGS.get(name, name.replace('_', '-'))}")
+            continue
         text = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
         between = "=" if text.startswith("-") else " "
         words.append(f"--{_FLAGS.get(name, name.replace('_', '-'))}{between}{shlex.quote(text)}")

@@ -18,11 +18,11 @@ from phosphene.jobs.outcome import Outcome, Picture
 from phosphene.jobs.thumbnails import Thumbnails, colours_by, colours_of, dotted, framed, scattered, tiled
 from phosphene.jobs.workshop import Collection, Workshop, check_seed
 from phosphene.models import Network
-from phosphene.observe.embedding import directions, fitting_perplexity, pca, tsne
-from phosphene.observe.features import features
+from phosphene.observe.embedding import Projection, check_count, directions, fitting_perplexity, pca, tsne
+from phosphene.observe.features import Features, features
 from phosphene.observe.lattice import assign
 from phosphene.observe.trust import VOTERS, Neighbours, accuracy, nearest, preservation, trustworthiness
-from phosphene.progress import Finished, Job, Started, run
+from phosphene.progress import Job, Started, Step, run
 
 TITLES = {"tsne": "t-SNE", "pca": "PCA"}
 NEIGHBOURS = 10
@@ -57,69 +57,106 @@ def embed(
     network = workshop.network(net, weights, labels)
     collection = workshop.images(folder, network)
     photo = None if query is None else network.preprocess(workshop.image(query))
-    asked = _check_count(neighbours, len(collection))
+    _check_count(neighbours, len(collection))
+    if method == "tsne":
+        check_count(len(collection))
     thumbnails = Thumbnails(collection)
     found = yield from features(network, thumbnails, layer)
-    count = _check_count(neighbours, len(found.places)) or asked
-    paths = [collection.paths[place] for place in found.places]
-    folk = _Folk(
-        found.vectors, [_name(path, workshop.find(folder)) for path in paths], _classes(paths, workshop.find(folder))
-    )
-    unit = directions(found.vectors.numpy())
-    maps, used, shares = {}, None, pca(unit, 3)
-    if method == "tsne":
-        made = yield from tsne(unit, perplexity=perplexity, seed=seed)
-        maps["tsne"], used = made.points, made.perplexity
-    maps["pca"] = shares.points[:, :2]
-    yield Started("neighbours and grid", None, "map")
-    near = nearest(unit, count)
-    near = Neighbours(near.places, near.distances**2 / 2)  # of unit vectors: 1 - cosine
-    facts: dict[str, Any] = {
-        "net": net, "layer": found.source, "method": method, "images": len(paths), "dimensions": unit.shape[1],
-        "perplexity": used, "perplexity_asked": perplexity if used is not None else None,
-        "variance": float(shares.shares[:2].sum()), "neighbours": count, "distance": "cosine",
-        "trust": _trust(unit, maps, near, folk.classes),
-        "skipped": {str(collection.paths[place]): why for place, why in found.skipped.items()},
-    }  # fmt: skip
-    drawn = _drawn(len(paths), seed)
-    cells = np.full((len(paths), 2), np.nan)
-    cells[drawn] = assign(maps[method][drawn])
-    small = torch.stack([thumbnails.small[place] for place in found.places])
+    folk = _folk(found, collection, workshop.find(folder), _check_count(neighbours, len(found.places)))
+    maps = yield from _maps(folk.unit, method, perplexity, seed)
+    yield Started("neighbours, grid and pictures", 3, "part")
+    facts = {"net": net, "layer": found.source, "perplexity_asked": perplexity, **_facts(folk, maps)}
+    facts["skipped"] = {str(collection.paths[place]): why for place, why in found.skipped.items()}
+    yield Step(1)
+    drawn = _drawn(len(folk.names), seed)
     facts["drawn"] = len(drawn)
-    facts["points"] = folk.rows(maps[method])
-    made_pictures = _pictures(facts, small, maps[method], cells, drawn, folk, shares.points)
-    if photo is not None and query is not None:
-        own = _place_of(workshop.find(query), paths)
+    cells = np.full((len(folk.names), 2), np.nan)
+    cells[drawn] = assign(maps.main[drawn])
+    yield Step(2)
+    small = torch.stack([thumbnails.small[place] for place in found.places])
+    made = _pictures(facts, small, maps, cells, drawn, folk)
+    if query is not None and photo is not None:
+        asked = run(features(network, [photo[0]], layer)).vectors.numpy()
         picture, facts["query"] = _beside(
-            network, photo, query, layer, own, unit, collection, found.places, folk, count
+            photo[0], query, asked, _place_of(workshop.find(query), folk.paths), folk, network
         )
-        made_pictures.append(picture)
-    yield Finished("neighbours and grid")
-    arrays = {
-        "features": found.vectors,
-        **{name: torch.from_numpy(points) for name, points in maps.items()},
-        "grid": torch.from_numpy(cells),
-        "neighbours": torch.from_numpy(near.places),
-        "distances": torch.from_numpy(near.distances),
-        "thumbnails": small,
-    }
-    return Outcome(tuple(made_pictures), facts, arrays, _versions())
+        made.append(picture)
+    yield Step(3)
+    arrays = {"features": found.vectors, "thumbnails": small}
+    numbers = {**maps.points, "grid": cells, "neighbours": folk.near.places, "distances": folk.near.distances}
+    return Outcome(
+        tuple(made), facts, {**arrays, **{key: torch.from_numpy(value) for key, value in numbers.items()}}, _versions()
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class _Folk:
-    """The images of a map: their features, names, and classes (None where the folder tells none)."""
+    """The images of a map.
 
-    vectors: Tensor
+    Attributes:
+        paths: their files.
+        names: these, seen from the folder.
+        classes: of each; None where the folder tells none.
+        unit: their features by direction, `[N, D]`.
+        near: the nearest others of each, with cosine distances.
+    """
+
+    paths: list[Path]
     names: list[str]
     classes: list[str] | None
+    unit: np.ndarray
+    near: Neighbours
 
-    def rows(self, points: np.ndarray) -> list[dict[str, Any]]:
-        kinds: Sequence[str | None] = self.classes or [None] * len(self.names)
-        return [
-            {"name": name, "class": kind, "x": x, "y": y}
-            for name, kind, (x, y) in zip(self.names, kinds, points.tolist(), strict=True)
-        ]
+    @property
+    def kinds(self) -> Sequence[str | None]:
+        """The class of each, or None for each."""
+        return self.classes or [None] * len(self.names)
+
+
+@dataclass(frozen=True, eq=False)
+class _Maps:
+    """Places by each method, `points[method] [N, 2]`: `method` is the one that was asked for.
+
+    Beside them the first three principal components, and t-SNE's perplexity (None without it).
+    """
+
+    method: str
+    points: dict[str, np.ndarray]
+    components: Projection
+    perplexity: float | None
+
+    @property
+    def main(self) -> np.ndarray:
+        """The map that was asked for."""
+        return self.points[self.method]
+
+
+def _folk(found: Features, collection: Collection, folder: Path, count: int) -> _Folk:
+    paths = [collection.paths[place] for place in found.places]
+    unit = directions(found.vectors.numpy())
+    near = nearest(unit, count)
+    cosine = near.distances**2 / 2  # of vectors of length 1
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    return _Folk(paths, names, _classes(paths, folder), unit, Neighbours(near.places, cosine))
+
+
+def _maps(unit: np.ndarray, method: str, perplexity: float, seed: int) -> Job[_Maps]:
+    components, used = pca(unit, 3), None
+    points = {"pca": components.points[:, :2]}
+    if method == "tsne":
+        made = yield from tsne(unit, perplexity=perplexity, seed=seed)
+        points, used = {"tsne": made.points, **points}, made.perplexity
+    return _Maps(method, points, components, used)
+
+
+def _facts(folk: _Folk, maps: _Maps) -> dict[str, Any]:
+    rows = zip(folk.names, folk.kinds, maps.main.tolist(), strict=True)
+    return {
+        "method": maps.method, "images": len(folk.names), "dimensions": folk.unit.shape[1],
+        "perplexity": maps.perplexity, "variance": float(maps.components.shares[:2].sum()),
+        "neighbours": folk.near.places.shape[1], "distance": "cosine", "trust": _trust(folk, maps.points),
+        "points": [{"name": name, "class": kind, "x": x, "y": y} for name, kind, (x, y) in rows],
+    }  # fmt: skip
 
 
 def _check_count(neighbours: int | None, images: int) -> int:
@@ -133,10 +170,6 @@ def _check_count(neighbours: int | None, images: int) -> int:
     if not 1 <= neighbours < images:
         raise PhospheneError(f"{neighbours} neighbours of one of {images} images: give 1 to {images - 1}")
     return neighbours
-
-
-def _name(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix()
 
 
 def _classes(paths: Sequence[Path], folder: Path) -> list[str] | None:
@@ -154,22 +187,21 @@ def _drawn(count: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed % 2**64).choice(count, DRAWN, replace=False))
 
 
-def _trust(
-    unit: np.ndarray, maps: Mapping[str, np.ndarray], near: Neighbours, classes: Sequence[str] | None
-) -> dict[str, Any]:
+def _trust(folk: _Folk, maps: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """What each map keeps of the features' neighbourhoods, and what chance would."""
+    near, unit, classes = folk.near, folk.unit, folk.classes
     total, count = near.places.shape
-    fair = min(count, (total - 1) // 2)
-    found: dict[str, Any] = {"chance": count / (total - 1), "maps": {}}
+    fair = min(count, (total - 1) // 2)  # of few images all are neighbours, which tells nothing
+    found: dict[str, Any] = {"neighbours": fair, "chance": fair / (total - 1), "maps": {}}
     voters = min(VOTERS, total - 1)
     if classes is not None:
         found["voters"] = voters
         found["largest_class"] = max(Counter(classes).values()) / total
         found["accuracy"] = accuracy(nearest(unit, voters).places, classes)
     for name, points in maps.items():
-        here = nearest(points, max(count, voters)).places
+        here = nearest(points, max(fair, voters)).places
         found["maps"][name] = {
-            "preservation": preservation(near.places, here[:, :count]),
+            "preservation": preservation(near.places[:, :fair], here[:, :fair]),
             "trustworthiness": trustworthiness(unit, here[:, :fair]),
             "accuracy": None if classes is None else accuracy(here[:, :voters], classes),
         }
@@ -188,7 +220,7 @@ def told(facts: Mapping[str, Any]) -> list[str]:
         words.append(f"Perplexity {facts['perplexity']:g}{_lowered(facts)}.")
     words.append(f"Two principal components keep {facts['variance']:.1%} of the variance.")
     words.append(
-        f"Of the {facts['neighbours']} nearest of an image, {mine['preservation']:.1%} are among its nearest in the map"
+        f"Of the {trust['neighbours']} nearest of an image, {mine['preservation']:.1%} are among its nearest in the map"
         f" ({trust['chance']:.1%} by chance); trustworthiness {mine['trustworthiness']:.3f}."
     )
     if "accuracy" in trust:
@@ -207,28 +239,25 @@ def _lowered(facts: Mapping[str, Any]) -> str:
 
 
 def _pictures(
-    facts: Mapping[str, Any], small: Tensor, points: np.ndarray, cells: np.ndarray, drawn: np.ndarray, folk: _Folk,
-    components: np.ndarray,
-) -> list[Picture]:  # fmt: skip
+    facts: Mapping[str, Any], small: Tensor, maps: _Maps, cells: np.ndarray, drawn: np.ndarray, folk: _Folk
+) -> list[Picture]:
     legend = None if folk.classes is None else colours_of(folk.classes)
     colours = None if legend is None or folk.classes is None else [legend[kind] for kind in folk.classes]
     borders = None if colours is None else [colours[place] for place in drawn]
     note = " ".join(told(facts))
     how, few = TITLES[facts["method"]], small[torch.from_numpy(drawn)]
     title = f"What {facts['net']} takes for alike"
-    spread = scattered(few, points[drawn], borders)
+    over = scattered(few, maps.main[drawn], borders)
     grid = tiled(few, cells[drawn].astype(int), borders)
+    dots = dotted(maps.main, colours or colours_by(maps.components.points))
     hues = "" if colours else " Colours are the first three principal components, as red, green and blue."
     moved = f"{note} Pictures that would hide one another are moved apart a little."
     filled = f"{note} Each picture has the cell that lets all together move least from the map."
     alt = f"{facts['images']} images where {how} of the features of {facts['net']} puts them"
     return [
-        Picture("embed", framed(spread, title, moved, legend), alt, moved),
+        Picture("embed", framed(over, title, moved, legend), alt, moved),
         Picture("grid", framed(grid, f"{title}: a grid", filled, legend), f"{alt}, in a grid without gaps", filled),
-        Picture(
-            "points", framed(dotted(points, colours or colours_by(components)), f"{title}: every image a point", note + hues, legend),
-            f"{alt}, as points", note + hues,
-        ),
+        Picture("points", framed(dots, f"{title}: points", note + hues, legend), f"{alt}, as points", note + hues),
     ]  # fmt: skip
 
 
@@ -238,26 +267,23 @@ def _place_of(query: Path, paths: Sequence[Path]) -> int | None:
 
 
 def _beside(
-    network: Network, photo: Tensor, query: str, layer: str | None, own: int | None, unit: np.ndarray,
-    collection: Collection, places: Sequence[int], folk: _Folk, count: int,
-) -> tuple[Picture, dict[str, Any]]:  # fmt: skip
+    photo: Tensor, query: str, features: np.ndarray, own: int | None, folk: _Folk, network: Network
+) -> tuple[Picture, dict[str, Any]]:
     """The query and the images nearest to it, itself left out."""
-    vector = directions(run(features(network, [photo[0]], layer)).vectors.numpy())[0]
-    distances = np.square(unit - vector).sum(1) / 2
-    order = [place for place in distances.argsort(kind="stable").tolist() if place != own][:count]
-    kinds: Sequence[str | None] = folk.classes or [None] * len(folk.names)
-    panels = [pictures.Panel(photo[0].cpu(), "the query", Path(query).name)]
-    panels += [
-        pictures.Panel(collection[places[place]].cpu(), f"{rank}: {distances[place]:.3f}", folk.names[place])
-        for rank, place in enumerate(order, start=1)
-    ]  # fmt: skip
+    distances = np.square(folk.unit - directions(features)[0]).sum(1) / 2
+    order = [place for place in distances.argsort(kind="stable").tolist() if place != own]
+    order = order[: folk.near.places.shape[1]]
+    panels = [pictures.Panel(photo.cpu(), "the query", Path(query).name)]
+    for rank, place in enumerate(order, start=1):
+        image = network.preprocess(pictures.read(folk.paths[place]))[0]
+        panels.append(pictures.Panel(image, f"{rank}: {distances[place]:.3f}", folk.names[place]))
     note = (
         f"The {len(order)} of {len(folk.names)} images whose features are nearest, by {network.name}; cosine distances"
         " (0: the same direction, 1: nothing in common)."
     )
     columns = min(len(panels), 6 if len(panels) > 8 else 4)
     sheet = pictures.sheet(panels, columns=columns, title="Nearest neighbours", footnote=note)
-    rows = [{"name": folk.names[place], "class": kinds[place], "distance": float(distances[place])} for place in order]
+    rows = [{"name": folk.names[p], "class": folk.kinds[p], "distance": float(distances[p])} for p in order]
     alt = f"{Path(query).name} and the {len(order)} images that {network.name} takes for most alike"
     return Picture("neighbours", sheet, alt, note), {"image": query, "neighbours": rows}
 

@@ -66,7 +66,7 @@ def filters(
 def _names(workshop: Workshop, net: str) -> list[str]:
     """The networks of a list by comma; a file of code may have a comma in its path."""
     code = code_file(net)
-    if code is not None and workshop.find(code).exists():
+    if code is not None and "," not in net.rpartition(":")[2] and workshop.find(code).exists():
         return [net]
     return list(dict.fromkeys(name.strip() for name in net.split(",") if name.strip())) or [net]
 

@@ -115,10 +115,10 @@ def _explanation(found: Fitted) -> str:
     mean, noise = float(found.fit.explained.mean()), float(found.chance.mean())
     longest = 4 * max(found.filters.weights.shape[-2:])
     return (
-        "Left the filter, right its fit, on one scale; below them how much of the filter the fit explains, the direction of the"
-        f" stripes, and the pixels from one stripe to the next ({longest} is the longest there is: no stripes, but a blob, whose"
-        f" direction says little, or a single edge). On average {mean:.0%} is explained; of noise with the same colours it is"
-        f" {noise:.0%}, and {found.above} of {len(found.order)} filters lie above 95% of the noise."
+        "Left the filter, right its fit, on one scale; below them how much of the filter the fit explains, the direction of"
+        f" the stripes, and the pixels from one stripe to the next ({longest} is the longest there is: no stripes, but a"
+        f" blob, whose direction says little, or a single edge). On average {mean:.0%} is explained; of noise with the same"
+        f" colours it is {noise:.0%}, and {found.above} of {len(found.order)} filters lie above 95% of the noise."
     )
 
 
@@ -165,6 +165,7 @@ def _shares(axes: Any, found: Fitted) -> None:
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.25 * axes.get_ylim()[1])  # room for the legend
     axes.legend(frameon=False, fontsize=10, loc="upper left")
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)

@@ -19,7 +19,7 @@ CHANNELS = 6
 _INK, _SOFT, _FILM, _LIGHT = (24, 34, 44), (95, 104, 112), (30, 29, 33), (246, 243, 236)
 _GLOW, _QUIET = (194, 112, 10), (196, 190, 178)
 _MARGIN, _GAP, _BETWEEN, _SPROCKETS, _ARROW, _BARS = 20, 4, 12, 20, 42, 230
-_NAME, _SIZE, _CLASS = Style(13, bold=True, lines=6), Style(12, lines=4), Style(14, lines=2)
+_NAME, _SIZE, _CLASS = Style(13, bold=True, lines=12), Style(12, lines=4), Style(14, lines=2)
 
 
 @dataclass(frozen=True, eq=False)

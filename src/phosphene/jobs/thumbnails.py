@@ -23,7 +23,7 @@ BUDGET = 500 * 160**2  # pixels of all of them together: what a page can carry a
 
 _WIDE = 2400
 _COVER = 0.5  # share of the map's box that thumbnails cover
-_MARGIN, _GAP = 36, 14
+_MARGIN, _GAP = 36, 20
 _INK, _SOFT = (24, 34, 44), (85, 96, 106)
 _CATEGORIES = (
     (47, 111, 181), (242, 142, 43), (44, 152, 99), (214, 69, 80), (139, 99, 183), (23, 170, 186), (226, 111, 168),
@@ -51,7 +51,7 @@ class Thumbnails:
 
 def side_for(count: int) -> int:
     """The side of thumbnails when there are `count` of them: a multiple of 8, as JPEG's blocks are."""
-    return max(32, int(min(LARGEST, math.sqrt(BUDGET / max(count, 1)))) // 8 * 8)
+    return max(16, int(min(LARGEST, math.sqrt(BUDGET / max(count, 1)))) // 8 * 8)
 
 
 def thumbnail(image: Tensor, side: int) -> Tensor:
@@ -89,16 +89,31 @@ def _rgb(levels: Sequence[float] | np.ndarray) -> Colour:
 
 def scattered(small: Tensor, points: np.ndarray, colours: Sequence[Colour] | None) -> Image.Image:
     """Thumbnails `[N, 3, S, S]` at their places in a map `[N, 2]`; those that would hide each other are moved apart."""
-    places = fitted(points)
-    area = _WIDE * _WIDE * max(np.ptp(places[:, 1]), 0.3)
-    side = round(min(max(math.sqrt(_COVER * area / len(small)), 16), LARGEST))
-    places = parted(places * (_WIDE - side), side * 0.94)
-    places = np.round(places - places.min(0)).astype(int)
+    corners, exact = spread(points, width_for(len(points)), LARGEST)
+    side = max(round(exact), 16)
+    places = np.round(corners).astype(int)
     wide, high = places.max(0) + side
     canvas = Image.new("RGB", (int(wide), int(high)), "white")
     for row, (left, top) in enumerate(places.tolist()):
         canvas.paste(_tile(small[row], side, colours[row] if colours else None), (left, top))
     return canvas
+
+
+def width_for(count: int) -> float:
+    """How wide the map of so many images is drawn: as wide as the largest thumbnails need for few of them."""
+    return min(_WIDE, max(640.0, LARGEST * math.sqrt(count / _COVER)))
+
+
+def spread(points: np.ndarray, width: float, largest: float = math.inf) -> tuple[np.ndarray, float]:
+    """Upper left corners `[N, 2]` (from zero, y down) and the side of squares in a map about as wide as `width`.
+
+    They are as large as the map has room for, and moved apart where they would hide one another.
+    """
+    places = fitted(points)
+    area = width * width * max(np.ptp(places[:, 0]) * np.ptp(places[:, 1]), 0.3)
+    side = min(math.sqrt(_COVER * area / len(points)), width / 4, largest)
+    moved = parted(places * (width - side), side * 0.94)
+    return moved - moved.min(0), side
 
 
 def fitted(points: np.ndarray) -> np.ndarray:
@@ -121,7 +136,7 @@ def tiled(small: Tensor, cells: np.ndarray, colours: Sequence[Colour] | None) ->
 def _tile(small: Tensor, side: int, colour: Colour | None) -> Image.Image:
     """A thumbnail as large as `side`, in a frame of its class's colour."""
     picture = Image.fromarray(small.permute(1, 2, 0).numpy())
-    border = max(2, side // 22) if colour else 0
+    border = max(2, side // 18) if colour else 0
     inner = side - 2 * border
     if picture.size != (inner, inner):
         grown = inner > 2 * picture.width

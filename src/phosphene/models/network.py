@@ -237,6 +237,26 @@ class Network(nn.Module):
         tap = self.tap(layer)
         return self._run(images, [tap]).layers[tap]
 
+    def reader(self, layers: Sequence[str] = (), *, to_end: bool = False) -> Callable[[Tensor], dict[str, Tensor]]:
+        """A function from images to the outputs of `layers`, differentiable; with `to_end` the output too, as `""`.
+
+        It reads the network as it is now and spares each call the question whether that has changed since: for loops.
+
+        Raises:
+            LayerError: no such layer.
+        """
+        engine = self._engine()
+        taps = {name: self._tap(name, engine) for name in layers}
+        wanted = list(dict.fromkeys(taps.values()))
+        engine = self._engine_for(wanted)
+
+        def read_from(images: Tensor) -> dict[str, Tensor]:
+            found = self._read(engine, images, wanted, to_end=to_end)
+            parts = {name: found.layers[tap] for name, tap in taps.items()}
+            return parts | {"": self._given(found.output)} if to_end else parts
+
+        return read_from
+
     def several(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """The outputs of several layers from one pass, differentiable in the images; it stops after the deepest."""
         taps = {name: self.tap(name) for name in layers}
@@ -426,10 +446,19 @@ class Network(nn.Module):
         cut: Tap | None = None,
         as_written: bool = False,
     ) -> Recording:
+        engine = self._engine_for(taps, as_written)
+        return self._read(engine, images, taps, to_end=to_end, cut=cut)
+
+    def _engine_for(self, taps: Sequence[Tap], as_written: bool = False) -> _Engine:
         engine = self._engine()
         if as_written or any(engine.prepared.changed(tap.name) for tap in taps):
             # A folded convolution gives its batch norm's output; who asks for it means its own.
             engine = self._engine(folded=False)
+        return engine
+
+    def _read(
+        self, engine: _Engine, images: Tensor, taps: list[Tap], *, to_end: bool = False, cut: Tap | None = None
+    ) -> Recording:
         with _normal_tensors(), self._quiet(engine.prepared.module) as module:
             x = self.normalise(_need_floats(images).to(self.mean)).contiguous(memory_format=torch.channels_last)
             return read(module, x, taps, to_end=to_end, cut=cut, cloned=engine.cloned)

@@ -12,6 +12,7 @@ start from principal components: Kobak & Berens, "The art of using t-SNE", Natur
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -77,7 +78,7 @@ def pca(points: np.ndarray, count: int = 2) -> Projection:
     kept = min(count, least)
     solver: Any = "full" if least <= _SMALL else "arpack"
     with threadpool_limits(1):  # the order of sums must not depend on the machine's cores
-        fitted = PCA(kept, svd_solver=solver, random_state=0).fit(wide)
+        fitted: Any = PCA(kept, svd_solver=solver, random_state=0).fit(wide)
         found = (wide - fitted.mean_) @ fitted.components_.T
     largest = np.abs(fitted.components_).argmax(1)
     signs = np.sign(fitted.components_[np.arange(kept), largest])
@@ -117,11 +118,20 @@ def tsne(points: np.ndarray, *, perplexity: float = 30.0, seed: int = 0) -> Job[
     """
     _check(points, 3)
     perplexity = fitting_perplexity(perplexity, len(points))
+    check_count(len(points))
     optimise = _large if len(points) > LARGE else _exact
     reduced = pca(points, COMPONENTS).points
     reduced = reduced[:, : max(2, min(COMPONENTS, *points.shape))]
     found = yield from optimise(reduced, _start(reduced, seed), perplexity)
     return Map(found, perplexity)
+
+
+def check_count(count: int) -> None:
+    """Raise a PhospheneError if t-SNE of so many points needs openTSNE, and it is not there."""
+    if count > LARGE and importlib.util.find_spec("openTSNE") is None:
+        raise PhospheneError(
+            f"t-SNE of {count} points needs openTSNE: pip install 'phosphene[tsne]', or take --method pca"
+        )
 
 
 def _start(reduced: np.ndarray, seed: int) -> np.ndarray:
@@ -138,22 +148,19 @@ def _exact(reduced: np.ndarray, start: np.ndarray, perplexity: float) -> Job[np.
 
     yield Started("t-SNE", 1, "map")
     with threadpool_limits(1):
-        made = TSNE(2, perplexity=perplexity, init=start.astype(np.float32), random_state=0, n_jobs=1)
+        first: Any = start.astype(np.float32)
+        made = TSNE(2, perplexity=perplexity, init=first, random_state=0, n_jobs=1)
         found = made.fit_transform(reduced)
     yield Step(1)
     return np.asarray(found, dtype=np.float64)
 
 
 def _large(reduced: np.ndarray, start: np.ndarray, perplexity: float) -> Job[np.ndarray]:
-    try:
-        from openTSNE import TSNEEmbedding, affinity
-    except ImportError:
-        raise PhospheneError(
-            f"t-SNE of {len(reduced)} points needs openTSNE: pip install 'phosphene[tsne]', or take --method pca"
-        ) from None
+    from openTSNE import TSNEEmbedding, affinity
+
     yield Started("t-SNE", sum(_ROUNDS.values()), "step")
-    near = affinity.PerplexityBasedNN(reduced, perplexity=perplexity, n_jobs=1, random_state=0)
-    found = TSNEEmbedding(start, near, n_jobs=1, random_state=0)
+    near: Any = affinity.PerplexityBasedNN(reduced, perplexity=perplexity, n_jobs=1, random_state=0)  # type: ignore[arg-type]
+    found: Any = TSNEEmbedding(start, near, n_jobs=1, random_state=0)
     done = 0
     for rounds, options in (
         (_ROUNDS["early"], {"exaggeration": 12, "momentum": 0.5}),

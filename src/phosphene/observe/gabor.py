@@ -66,13 +66,13 @@ class GaborFit:
 def fit_gabor(weights: Tensor) -> GaborFit:
     """Fit a Gabor function to each filter by least squares, the same on every run.
 
-    A filter is split into colour x space by its first singular vectors, and the function is fitted to the space. Amplitude and
-    phase are linear (a cosine and a sine), so they are solved for at each step, and only the shape is searched
+    A filter is split into colour x space by its first singular vectors, and the function is fitted to the space. Amplitude
+    and phase are linear (a cosine and a sine), so they are solved for at each step, and only the shape is searched
     (variable projection): on a grid first, then by Levenberg-Marquardt from the best places of the grid.
 
-    The wave has at least a quarter of a period in the kernel (no stripes then, but a blob, whose direction says
-    little, or a single edge), and at most what pixels can show, half a cycle per pixel along each axis. Kernels below 5 x 5 get a round window in their middle: see `FEW_PIXELS`, and `gabor_chance` for how well
-    that explains anything.
+    The wave has at least a quarter of a period in the kernel (no stripes then, but a blob, whose direction says little, or a
+    single edge), and at most what pixels can show, half a cycle per pixel along each axis. Kernels of few pixels get a round
+    window in their middle: see `FEW_PIXELS`, and `gabor_chance` for how well that explains anything.
 
     Args:
         weights: `[F, C, h, w]`, finite, at least 3 x 3, such as `observe.filters(network).weights`.
@@ -122,7 +122,7 @@ def gabor_chance(weights: Tensor, *, count: int = 64, seed: int = 0) -> Tensor:
     if count < 1:
         raise PhospheneError(f"random filters start at 1, got {count}")
     whole = _checked(weights)
-    filters, channels, height, width = whole.shape
+    channels, height, width = whole.shape[1:]
     pixels = whole.flatten(2).transpose(1, 2).reshape(-1, channels)
     values, vectors = torch.linalg.eigh(pixels.T @ pixels / len(pixels))
     generator = torch.Generator().manual_seed(seed)

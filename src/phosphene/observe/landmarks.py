@@ -43,11 +43,13 @@ def landmarks(network: Network, most: int | None = None) -> list[str]:
     """
     blocks = _blocks(network.module)
     maps = network.spatial_layers()
+    modules = {name: name.partition("#")[0] for name in maps}  # one that runs several times is named each time
     kinds = {layer.name: layer.kind for layer in network.layers()}
-    acting = {name for name in maps if kinds.get(name) in _NORMS_THAT_ACT}
-    outside = acting | {name for name in maps if kinds.get(name) in _ACTIVATIONS and not _within(name, acting)}
-    chosen = [name for name in maps if name in blocks or (name in outside and not _within(name, blocks))]
-    chosen = chosen or [name for name in maps if kinds.get(name) == "Conv2d"] or maps
+    acting = {name for name in modules.values() if kinds.get(name) in _NORMS_THAT_ACT}
+    activations = {name for name in modules.values() if kinds.get(name) in _ACTIVATIONS and not _within(name, acting)}
+    outside = {name for name in acting | activations if not _within(name, blocks)}
+    chosen = [name for name in maps if modules[name] in blocks | outside]
+    chosen = chosen or [name for name in maps if kinds.get(modules[name]) == "Conv2d"] or maps
     if not chosen:
         raise LayerError(f"{network.name} has no layer with a spatial map")
     if most is None or len(chosen) <= most:

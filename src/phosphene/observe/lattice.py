@@ -67,13 +67,13 @@ def parted(points: np.ndarray, side: float, *, rounds: int = 60, keep: float = 0
         points: where they belong.
         side: of the squares.
         rounds: of pushing; each moves a pair by a third of what would part it.
-        keep: share of the way back that a square goes in each round.
+        keep: share of the way back that a square goes in the first round; it falls to none in the last.
     """
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     home, here = np.asarray(points, dtype=np.float64), np.array(points, dtype=np.float64)
-    for _ in range(rounds):
-        pairs = cKDTree(here).query_pairs(side, p=np.inf, output_type="ndarray")
+    for round_ in range(rounds):
+        pairs = KDTree(here).query_pairs(side, p=np.inf, output_type="ndarray")
         if not len(pairs):
             break
         one, other = pairs[np.lexsort(pairs.T[::-1])].T
@@ -88,5 +88,5 @@ def parted(points: np.ndarray, side: float, *, rounds: int = 60, keep: float = 0
         np.add.at(push, (one, across), move)
         np.add.at(push, (other, across), -move)
         most = np.abs(push).max(1, keepdims=True)
-        here += push * np.minimum(1, side / 2 / np.maximum(most, 1e-12)) + keep * (home - here)
+        here += push * np.minimum(1, side / 2 / np.maximum(most, 1e-12)) + keep * (1 - round_ / rounds) * (home - here)
     return here

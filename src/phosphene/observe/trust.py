@@ -81,7 +81,7 @@ def trustworthiness(points: np.ndarray, here: np.ndarray) -> float:
 
 
 def accuracy(near: np.ndarray, classes: Sequence[str]) -> float:
-    """The share of points whose nearest others `near [N, k]` vote for their class; of equal votes the nearest one's counts."""
+    """The share of points whose nearest others `near [N, k]` vote for their class; of equals the nearest's counts."""
     names = {name: place for place, name in enumerate(dict.fromkeys(classes))}
     own = np.array([names[name] for name in classes])
     hits = [_winner(row) == mine for row, mine in zip(own[near].tolist(), own.tolist(), strict=True)]

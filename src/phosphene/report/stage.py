@@ -35,6 +35,7 @@ class Stage:
         image: path of the photograph.
         net, weights, labels: the network of the tour, as the command line names it.
         seed: of everything random.
+        folder: of photographs, for the map of the last layer.
         made: the pictures so far.
     """
 
@@ -44,6 +45,7 @@ class Stage:
     weights: str | None
     labels: str | None
     seed: int
+    folder: str | None = None
     made: list[Made] = field(default_factory=list)
 
     @property

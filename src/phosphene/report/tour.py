@@ -27,13 +27,22 @@ class Tour:
     seconds: dict[str, float]
 
 
-def tour(workshop: Workshop, *, image: str, net: str, weights: str | None, labels: str | None, seed: int) -> Job[Tour]:
-    """Make all sections for one photograph.
+def tour(
+    workshop: Workshop,
+    *,
+    image: str,
+    net: str,
+    weights: str | None,
+    labels: str | None,
+    seed: int,
+    folder: str | None = None,
+) -> Job[Tour]:
+    """Make all sections for one photograph, and that on the last layer for a folder of them.
 
     Raises:
         ImageError, NetworkError: the photograph or the network can't be used; a network without classes can't be toured.
     """
-    stage = Stage(workshop, image, net, weights, labels, seed)
+    stage = Stage(workshop, image, net, weights, labels, seed, folder)
     stage.network.need_classifier("the tour")
     photo = workshop.image(image)
     made: list[Section] = []

@@ -140,11 +140,12 @@ def amplified(network: Network, layers: Layers, guides: Mapping[str, Tensor]) ->
     `[C, places]` a layer's gradient is, at each place, the guide's feature that is most like the image's there.
     """
     first: dict[str, Tensor] = {}
+    through = network.reader(list(layers))
 
     def gradient(image: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             leaf = image.detach().requires_grad_()
-            found = network.several(leaf, list(layers))
+            found = through(leaf)
             energies = []
             for layer, channels in layers.items():
                 features = found[layer][:, list(channels)] if channels else found[layer]

@@ -163,10 +163,12 @@ def _by_scales(
     for number in range(scales):
         here = tuple(max(1, round(side / 2 ** (scales - 1 - number))) for side in size)
         steps = chosen.steps // scales + (chosen.steps % scales if number == scales - 1 else 0)
+        if not steps:
+            continue
         job = ascend(
             _canvas(network, len(target), (here[0], here[1]), ascents, chosen, generator),
             _objective(network, layer, target, norms, size),
-            steps=max(1, steps),
+            steps=steps,
             rate=chosen.rate,
             penalties=_penalties(chosen, here[0] * here[1]),
             generator=generator,
@@ -195,16 +197,18 @@ def _canvas(
     if before:
         start = _enlarged(before[-1].images, size)
     elif chosen.noise:
-        noise = chosen.noise * torch.randn((count, 3, *size), generator=generator).to(network.device)
+        # The same for all pictures of a batch, so that each begins as it would alone.
+        noise = chosen.noise * torch.randn((1, 3, *size), generator=generator).to(network.device)
     kind = FourierCanvas if chosen.canvas == "fourier" else PixelCanvas
     return kind(network, count, size, start=start, noise=noise, colours=colours)
 
 
 def _objective(network: Network, layer: str, target: Tensor, norms: Tensor, size: tuple[int, int]) -> Objective:
     """`-||Phi(x) - Phi_0||^2 / ||Phi_0||^2` of each image; smaller ones are enlarged to `size` first."""
+    through = network.reader([layer])
 
     def objective(images: Tensor) -> Tensor:
-        features = network.activations(_enlarged(images, size), layer)
+        features = through(_enlarged(images, size))[layer]
         return -(features - target).flatten(1).square().sum(1) / norms
 
     return objective

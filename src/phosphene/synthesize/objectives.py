@@ -29,9 +29,10 @@ def class_scores(network: Network, classes: Sequence[int], *, contrast: float = 
         LabelError, NetworkError: no such class, no classes.
     """
     chosen = torch.tensor(network.classes(classes), device=network.device)
+    through = network.reader(to_end=True)
 
     def objective(images: Tensor) -> Tensor:
-        logits = network.logits(images)
+        logits = through(images)[""]
         scores = logits.gather(1, chosen[:, None])[:, 0]
         return scores - contrast * logits.logsumexp(1) if contrast else scores
 
@@ -49,7 +50,8 @@ def unit_activations(network: Network, units: Sequence[Unit | Direction]) -> Obj
             raise LayerError(f"units of two layers, '{layer}' and '{unit.layer}': visualize one layer at a time")
         unit.check(network)
     read = _reader(network, units)
-    return lambda images: read(network.activations(images, layer))
+    through = network.reader([layer])
+    return lambda images: read(through(images)[layer])
 
 
 def _reader(network: Network, units: Sequence[Unit | Direction]) -> Callable[[Tensor], Tensor]:
@@ -99,16 +101,22 @@ def different(network: Network, objective: Objective, layer: str, groups: Sequen
 
     Olah, Mordvintsev & Schubert, "Feature Visualization", Distill 2017, section "Diversity".
     """
-    member = torch.tensor(groups, device=network.device)
-    same = (member[:, None] == member).float().fill_diagonal_(0)
-    same = same / same.sum(1, keepdim=True).clamp(min=1)
+    together = [
+        torch.tensor([place for place, each in enumerate(groups) if each == group], device=network.device)
+        for group in dict.fromkeys(groups)
+        if groups.count(group) > 1
+    ]
+    through = network.reader([layer])
 
     def changed(images: Tensor) -> Tensor:
         value = objective(images)
-        features = network.activations(images, layer).flatten(2)
+        features = through(images)[layer].flatten(2)
         gram = (features @ features.transpose(1, 2)).flatten(1)
         directions = gram / gram.norm(dim=1, keepdim=True).clamp(min=1e-12)
-        alike = (same * (directions @ directions.T)).sum(1)
+        alike = torch.zeros_like(value)
+        for group in together:  # each by itself, for NaN would get from one to the others, also times 0
+            cosines = directions[group] @ directions[group].T
+            alike = alike.index_add(0, group, (cosines.sum(1) - cosines.diagonal()) / (len(group) - 1))
         return value - weight * value.detach().abs() * alike
 
     return changed

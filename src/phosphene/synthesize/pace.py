@@ -51,7 +51,7 @@ class Pace:
         self._since = [0] * count  # the step at which an image began to be watched anew
         self._largest = torch.zeros(count, device=parameter.device)
         self._best = torch.full((count,), -torch.inf, device=parameter.device)
-        self._good_step = 0
+        self._good_step = [0] * count
         self._good = [parameter.detach().clone()]  # the parameter, then the optimiser's state
         self._bad = torch.zeros(count, dtype=torch.bool, device=parameter.device)
         self._before: Tensor = parameter.detach()
@@ -64,18 +64,18 @@ class Pace:
         Raises:
             PhospheneError: not finite at the first step, or diverged too often.
         """
-        finite = torch.isfinite(height) & torch.isfinite(gradient).flatten(1).all(1)
+        finite = torch.isfinite(height) & torch.isfinite(gradient.flatten(1).sum(1))  # a sum keeps NaN and infinity
         fallen = self._best - height > EXPLODES * self._largest.clamp(min=1e-6)
-        self._bad = ~finite | (fallen & (step > SETTLES))
-        if bool(self._bad.any()):
+        useless = ~finite | (fallen & (step > SETTLES))
+        self._bad = useless & (self.share > 0)  # what has ended stays where it is
+        if bool(useless.any()):
+            gradient[useless] = 0
             self._restart(step, height)
-            gradient[self._bad] = 0
-        else:
-            self._largest = torch.maximum(self._largest, height.abs())
-            self._best = torch.maximum(self._best, height)
-            if (step - 1) % KEPT_EVERY == 0:
-                self._keep(step - 1)
-        self.seen.append(torch.where(self._bad, self._best, height))
+        self._largest = torch.where(useless, self._largest, torch.maximum(self._largest, height.abs()))
+        self._best = torch.where(useless, self._best, torch.maximum(self._best, height))
+        if (step - 1) % KEPT_EVERY == 0:
+            self._keep(step - 1)
+        self.seen.append(torch.where(useless, self._best, height))
         self._plateaus(step)
         self._before = self.parameter.detach().clone() if self._scaled() else self.parameter.detach()
 
@@ -108,8 +108,14 @@ class Pace:
         return bool((self.share != 1).any()) or bool(self._bad.any())
 
     def _keep(self, step: int) -> None:
-        self._good_step = step
-        self._good = [self.parameter.detach().clone(), *(mine.clone() for mine in self._state())]
+        """What there is now is the good state of each image, but for those that have just diverged."""
+        now = [self.parameter.detach(), *self._state()]
+        before = self._good + [torch.zeros_like(mine) for mine in now[len(self._good) :]]
+        bad = self._bad.view(-1, *[1] * (self.parameter.ndim - 1))
+        self._good = [torch.where(bad, kept, mine) for mine, kept in zip(now, before, strict=True)]
+        self._good_step = [
+            kept if diverged else step for kept, diverged in zip(self._good_step, self._bad.tolist(), strict=True)
+        ]
 
     def _state(self) -> list[Tensor]:
         held = self.optimiser.state.get(self.parameter, {})
@@ -124,7 +130,7 @@ class Pace:
             self.share[place] /= 2
             self._since[place] = step
             rate = self.rate * float(self.share[place])
-            self.restarts.append(Restart(place, step, self._good_step, rate))
+            self.restarts.append(Restart(place, step, self._good_step[place], rate))
             if sum(restart.image == place for restart in self.restarts) > MOST_RESTARTS:
                 raise PhospheneError(
                     f"the objective became {float(height[place])} at step {step}, also with steps of {rate:.3g}:"

@@ -24,20 +24,30 @@ def jitter(pixels: int) -> Transform:
     return transform
 
 
-def affine(degrees: float, scale: tuple[float, float]) -> Transform:
-    """Rotate by up to `degrees` and zoom by a factor drawn from `scale`; what comes in from outside is reflected."""
+def affine(degrees: float, scale: tuple[float, float], shift: float = 0.0) -> Transform:
+    """Rotate by up to `degrees`, zoom by a factor drawn from `scale`, shift by up to `shift` pixels, all in one resampling.
+
+    What comes in from outside is reflected.
+    """
 
     def transform(images: Tensor, generator: torch.Generator) -> Tensor:
-        turn, zoom = torch.rand(2, generator=generator).tolist()
+        turn, zoom, right, down = torch.rand(4, generator=generator).tolist()
         angle = math.radians((2 * turn - 1) * degrees)
         factor = scale[0] + zoom * (scale[1] - scale[0])
         cos, sin = math.cos(angle) / factor, math.sin(angle) / factor
         height, width = images.shape[-2:]
-        theta = torch.tensor([[cos, -sin * height / width, 0.0], [sin * width / height, cos, 0.0]])
-        grid = F.affine_grid(theta.to(images).expand(len(images), 2, 3), list(images.shape), align_corners=False)
-        return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+        x, y = (2 * shift * (2 * share - 1) / side for share, side in ((right, width), (down, height)))
+        theta = torch.tensor([[cos, -sin * height / width, x], [sin * width / height, cos, y]])
+        return _resampled(images, theta)
 
     return transform
+
+
+def _resampled(images: Tensor, theta: Tensor) -> Tensor:
+    """Images seen through an affine map `[2, 3]` of their coordinates; what comes in from outside is reflected."""
+    grid = F.affine_grid(theta.to(images)[None], [1, *images.shape[1:]], align_corners=False)
+    grid = grid.expand(len(images), -1, -1, -1)
+    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
 def crop(least: float) -> Transform:
@@ -48,8 +58,7 @@ def crop(least: float) -> Transform:
         side = least + grow * (1 - least)
         room = 1 - side  # -1 to 1 are the borders of the image
         theta = torch.tensor([[side, 0.0, room * (2 * right - 1)], [0.0, side, room * (2 * down - 1)]])
-        grid = F.affine_grid(theta.to(images).expand(len(images), 2, 3), list(images.shape), align_corners=False)
-        return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+        return _resampled(images, theta)
 
     return transform
 

@@ -80,6 +80,7 @@ class Settings:
         noise: strength of the noise that is added to the zeros; it differs from picture to picture.
         several: pictures of each target, pushed apart from each other.
         diversity: how hard.
+        decay: Fourier canvas: frequency f is scaled by `1/f^decay`; more is smoother.
         contrast: for classes, how much the scores of all classes count against that of the class (see `class_scores`).
         patience: end an image when it has not risen over so many steps (see `ascend`); 0: never.
     """
@@ -104,6 +105,7 @@ class Settings:
     several: int = 1
     diversity: float = 0.5
     contrast: float = 0.0
+    decay: float = 1.0
     patience: int = 0
 
 
@@ -116,7 +118,7 @@ BLUR = 0.7
 CLIPPED = 0.02
 MOST: dict[str, float] = {
     "rate": 1e3, "l2": 1e6, "tv": 1e6, "lp": 1e6, "beta": 16, "p": 32, "blur": 64, "jitter": 4096, "rotate": 360,
-    "noise": 1e3, "diversity": 1e3, "patience": 1e6, "contrast": 1e3,
+    "noise": 1e3, "diversity": 1e3, "patience": 1e6, "contrast": 1e3, "decay": 8,
 }  # fmt: skip
 """The largest values that make any sense; larger ones only overflow."""
 
@@ -188,9 +190,14 @@ def _climb(
             groups = [number // chosen.several for number in numbers]
             objective = different(network, objective, layer, groups, chosen.diversity)
     colours = chosen.colours or COLOURS[chosen.canvas]
-    kind = PixelCanvas if chosen.canvas == "pixel" else FourierCanvas
+    noise = _noise(network, chosen, numbers, size, seed)
+    canvas = (
+        PixelCanvas(network, len(part), size, noise=noise, colours=colours)
+        if chosen.canvas == "pixel"
+        else FourierCanvas(network, len(part), size, noise=noise, colours=colours, decay=chosen.decay)
+    )
     return ascend(
-        kind(network, len(part), size, noise=_noise(network, chosen, numbers, size, seed), colours=colours),
+        canvas,
         objective,
         steps=chosen.steps,
         rate=chosen.rate if chosen.rate is not None else RATES[chosen.canvas],
@@ -277,14 +284,12 @@ def _periodic(settings: Settings) -> list[priors.Periodic]:
 
 def _transform(settings: Settings) -> Transform | None:
     moves = []
-    if settings.jitter:
+    if settings.rotate or settings.scale:  # one resampling for all of it
+        moves.append(affine(settings.rotate, (1 - settings.scale, 1 + settings.scale), settings.jitter))
+    elif settings.jitter:
         moves.append(jitter(settings.jitter))
-    if settings.rotate or settings.scale:
-        moves.append(affine(settings.rotate, (1 - settings.scale, 1 + settings.scale)))
     if settings.crop < 1:
         moves.append(crop(settings.crop))
-    if settings.jitter > 1:
-        moves.append(jitter(settings.jitter // 2))
     return compose(*moves) if moves else None
 
 

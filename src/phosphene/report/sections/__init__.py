@@ -6,7 +6,19 @@ import importlib
 
 from phosphene.report.stage import Maker
 
-SECTIONS = ("predictions", "filters", "activations", "explanations", "trust", "class_images", "fooling")
+SECTIONS = (
+    "predictions",
+    "filters",
+    "activations",
+    "last_layer",
+    "explanations",
+    "trust",
+    "class_images",
+    "neurons",
+    "dream",
+    "inversion",
+    "fooling",
+)
 """Modules of this package; each has `TITLE` and a function `make(stage)`."""
 
 
