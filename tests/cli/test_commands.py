@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from phosphene import __version__, images
-from phosphene.cli import app, judging, network, recipes, see
+from phosphene.cli import app, embedding, judging, moving, network, recipes, see
 from phosphene.cli import tour as touring
 from phosphene.jobs import VERBS, command, function_of, job
 from phosphene.jobs.explain import USUAL
@@ -32,10 +32,13 @@ COMMANDS = {
     "activations": see.activations,
     "explain": see.explain,
     "patches": see.patches,
+    "embed": embedding.embed,
     "randomise": judging.randomise,
     "judge-explanations": judging.judge_explanations,
-    "visualize": see.visualize,
-    "fool": see.fool,
+    "visualize": moving.visualize,
+    "dream": moving.dream,
+    "invert": moving.invert,
+    "fool": moving.fool,
     "recipe": recipes.recipe,
     "rerun": recipes.rerun,
 }
@@ -132,13 +135,14 @@ def test_defaults_are_the_jobs(verb: str) -> None:
         renamed["class"] = "class_name"
     if verb == "patches":
         del renamed["method"]
-    if verb == "activations":
+    if verb == "embed":
+        del renamed["method"]
+    if verb in ("activations", "visualize", "dream", "invert"):
         renamed["layer"] = "layers"
-    if verb == "visualize":
-        renamed["unit"] = "units"
+    renamed |= {"visualize": {"unit": "units"}, "dream": {"channel": "channels"}}.get(verb, {})
     for name, parameter in inspect.signature(COMMANDS[verb]).parameters.items():
         if (
-            name in ("source", "output", "said", "out", "overwrite", "image")
+            name in ("source", "output", "said", "out", "overwrite", "image", "film", "fps")
             or parameter.default is inspect.Parameter.empty
         ):
             continue
@@ -148,7 +152,7 @@ def test_defaults_are_the_jobs(verb: str) -> None:
         assert empty or parameter.default == default, name
 
 
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "judge-explanations"])
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("judge-explanations", "embed")])
 def test_the_command_line_hands_over_every_option(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
     monkeypatch.setattr("phosphene.cli.output.make", lambda verb, parameters, *rest, **more: seen.update(parameters))
@@ -157,7 +161,7 @@ def test_the_command_line_hands_over_every_option(verb: str, monkeypatch: pytest
     if verb == "explain":
         needed["image"] = (Path("x.png"),)  # type: ignore[assignment]
         del needed["layer"]
-    if verb in ("fool", "explain", "patches", "randomise"):
+    if verb not in ("activations",):
         with pytest.raises(AttributeError):  # `make` gave no outcome to talk about
             wanted = inspect.signature(function).parameters
             function(**{key: value for key, value in needed.items() if key in wanted})
@@ -165,7 +169,7 @@ def test_the_command_line_hands_over_every_option(verb: str, monkeypatch: pytest
         wanted = inspect.signature(function).parameters
         function(**{key: value for key, value in needed.items() if key in wanted})
     function = function_of(verb)
-    assert set(seen) == set(inspect.signature(function).parameters) - {"workshop"}
+    assert set(seen) == set(inspect.signature(function).parameters) - {"workshop", "keep"}
 
 
 def test_unknown_job_and_options() -> None:
@@ -259,7 +263,7 @@ def test_filters(run: Any, net: str) -> None:
 def test_activations(run: Any) -> None:
     layers = ["conv1", "fire9"]
     found = run("activations", "cat.png", *SQUEEZE, "--layer", "conv1,fire9", "--channels", "4", "--json").json
-    assert found["pictures"] == ["cat-activations.png", *(f"cat-activations-{layer}.png" for layer in layers)]
+    assert found["pictures"] == ["cat-activations.png", *(f"cat-activations-{name}.png" for name in [*layers, "strip"])]
     assert [row["layer"] for row in found["layers"]] == layers
     assert [len(row["strongest"]) for row in found["layers"]] == [4, 4]
     assert found["layers"][0]["channels"] == 64 and found["layers"][0]["size"] == [111, 111]
@@ -269,7 +273,9 @@ def test_activations(run: Any) -> None:
 
 def test_a_layer_named_twice_is_shown_once(run: Any) -> None:
     said = run("activations", "cat.png", *SQUEEZE, "--layer", "conv1", "--layer", "conv1", "--json")
-    assert len(said.json["pictures"]) == 2
+    assert [Path(path).name for path in said.json["pictures"]] == [
+        "cat-activations.png", "cat-activations-conv1.png", "cat-activations-strip.png"
+    ]  # fmt: skip
 
 
 def test_explain_with_the_usual_methods(run: Any) -> None:
@@ -386,6 +392,8 @@ CHEAP = [
     ("activations", "cat.png", *SQUEEZE, "--layer", "conv1"),
     ("explain", "cat.png", *SQUEEZE, "--method", "saliency"),
     ("visualize", "--class", "3", "--steps", "1", "--size", "32"),
+    ("dream", "cat.png", "--steps", "1", "--octaves", "1", "--size", "96", "--layer", "fire3"),
+    ("invert", "cat.png", "--steps", "1", "--layer", "conv1"),
     ("fool", "cat.png", *SQUEEZE, "--target", "tiger"),
 ]
 

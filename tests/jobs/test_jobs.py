@@ -56,9 +56,12 @@ def photos_of_two_classes(tmp_path: Path) -> Path:
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "activations": {"layers": ["conv1", "fire9"], "channels": 4},
+    "dream": {"layers": ["fire3"], "steps": 1, "octaves": 2, "size": 96},
+    "embed": {"method": "pca"},
     "explain": {},
     "filters": {},
     "fool": {"target": "tiger"},
+    "invert": {"layers": ["conv1"], "steps": 2},
     "judge-explanations": {"methods": ["saliency"], "images": 2, "mosaics": 2, "steps": 1},
     "patches": {"layer": "features.2", "units": ["2"]},
     "randomise": {"steps": 1, "methods": ["saliency"]},
@@ -71,7 +74,7 @@ def test_jobs_make_pictures(
     workshop: Workshop, photo: str, photos_of_two_classes: Path, verb: str, tmp_path: Path
 ) -> None:
     parameters = {**SQUEEZE, **ARGUMENTS[verb]}
-    if verb in ("judge-explanations", "patches"):
+    if verb in ("judge-explanations", "patches", "embed"):
         parameters["folder"] = str(photos_of_two_classes)
     elif verb not in ("filters", "visualize"):
         parameters["image"] = photo

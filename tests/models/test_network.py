@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import Head, Plain, Reused, close, network, reference
+from nets import Head, InPlace, Plain, Reused, TwoNames, Wrapped, close, network, reference
 from torch import Tensor, nn
 
-from phosphene.errors import LabelError, NetworkError, PhospheneError
+from phosphene.errors import LabelError, LayerError, NetworkError, PhospheneError
 from phosphene.models import Labels, Network, Preprocess, load
 from phosphene.models import network as network_file
 
@@ -202,6 +202,81 @@ def test_layers_are_listed_in_order_with_kind_shape_calls_and_parameters() -> No
     assert (found["conv1"].shape, found["conv1"].parameters) == ((8, 20, 20), 8 * 3 * 9)
     assert (found["relu"].calls, found["relu"].leaf, found["head"].leaf) == (3, True, False)
     assert found["head"].shape == (5,)
+
+
+@pytest.mark.parametrize("make", [Reused, TwoNames, InPlace, Wrapped, Plain])
+def test_several_layers_come_from_one_pass(make: type[nn.Module]) -> None:
+    net, images = network(make()), torch.rand(2, 3, 20, 20)
+    wanted, _ = reference(net, images)
+    names = [layer.name for layer in net.layers()][::-1]
+    found = net.several(images, names)
+    assert list(found) == names
+    for layer in net.layers():
+        assert close(found[layer.name], wanted[f"{layer.name}#{layer.calls}"]), layer.name
+
+
+def test_several_calls_of_one_layer() -> None:
+    net, images = network(Reused()), torch.rand(2, 3, 20, 20)
+    wanted, _ = reference(net, images)
+    found = net.several(images, ["relu", "relu#1", "relu#3"])
+    for name, call in (("relu", "relu#3"), ("relu#1", "relu#1"), ("relu#3", "relu#3")):
+        assert close(found[name], wanted[call])
+
+
+@pytest.mark.parametrize("layers", [["conv1"], ["conv2", "conv1"], ["relu#1", "conv3", "head"]])
+def test_several_layers_have_their_own_gradients(layers: list[str]) -> None:
+    """Of a sum over all of them, against the sum of what each alone gives."""
+    net, images = network(Reused()), torch.rand(2, 3, 20, 20)
+
+    def slope(parts: list[list[str]]) -> Tensor:
+        leaf = images.clone().requires_grad_()
+        total = sum(
+            (found.square().sum() for part in parts for found in net.several(leaf, part).values()), torch.zeros(())
+        )
+        return torch.autograd.grad(total, leaf)[0]
+
+    assert close(slope([layers]), slope([[layer] for layer in layers]), 1e-5)
+
+
+def test_the_pass_for_several_layers_stops_after_the_deepest() -> None:
+    class Fragile(nn.Module):
+        """Breaks after its second convolution, but not when it is loaded."""
+
+        broken = False
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv1, self.conv2, self.conv3 = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3)
+            self.head = Head()
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.conv2(self.conv1(x))
+            if Fragile.broken:
+                raise ArithmeticError("too far")
+            return self.head(self.conv3(x))
+
+    net, images = network(Fragile()), torch.rand(1, 3, 20, 20)
+    net.layers()
+    Fragile.broken = True
+    assert list(net.several(images, ["conv2", "conv1"])) == ["conv2", "conv1"]
+    with pytest.raises(ArithmeticError, match="too far"):
+        net.several(images, ["conv1", "conv3"])
+
+
+def test_several_layers_of_which_one_is_none() -> None:
+    with pytest.raises(LayerError, match="no layer 'conv9'"):
+        network(Reused()).several(torch.rand(1, 3, 20, 20), ["conv1", "conv9"])
+
+
+def test_a_reader_gives_what_several_gives() -> None:
+    net, images = network(Reused()), torch.rand(2, 3, 20, 20)
+    wanted = net.several(images, ["conv2", "relu#1"])
+    read = net.reader(["conv2", "relu#1"])
+    for _ in range(2):
+        found = read(images)
+        assert list(found) == list(wanted)
+        assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert close(net.reader(["conv2"], to_end=True)(images)[""], net.logits(images), 1e-6)
 
 
 def test_the_last_spatial_layer_is_found_where_its_module_goes_on_to_vectors() -> None:

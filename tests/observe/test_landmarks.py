@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from timm.layers.norm_act import BatchNormAct2d
@@ -95,10 +97,14 @@ def chain(count: int) -> Network:
 
 
 @pytest.mark.parametrize(
-    "act", [nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish]
+    "act",
+    [nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish],
 )
 def test_a_plain_network_gives_its_activations(act: type[nn.Module]) -> None:
-    assert landmarks(network(nn.Conv2d(3, 8, 3), act(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3), act(), *head())) == ["1", "4"]
+    assert landmarks(network(nn.Conv2d(3, 8, 3), act(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3), act(), *head())) == [
+        "1",
+        "4",
+    ]
 
 
 def test_activations_of_vectors_are_no_landmarks() -> None:
@@ -171,7 +177,7 @@ def test_no_more_than_asked_for_evenly_spread_and_the_last(most: int) -> None:
     places = [every.index(name) for name in found]
     assert places == sorted(places) and places[-1] == 9
     assert most == 1 or places[0] == 0
-    gaps = [later - earlier for earlier, later in zip(places, places[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(places)]
     assert not gaps or max(gaps) - min(gaps) <= 1
 
 

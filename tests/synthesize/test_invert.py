@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -96,7 +97,7 @@ def test_deeper_layers_need_more_of_the_priors_and_smaller_steps() -> None:
     made = [InversionSettings().at_depth(depth / 10) for depth in range(11)]
     for name, sign in (("tv", 1), ("lp", 1), ("rate", -1)):
         values = [getattr(each, name) for each in made]
-        assert all(sign * (later - earlier) > 0 for earlier, later in zip(values, values[1:], strict=False))
+        assert all(sign * (later - earlier) > 0 for earlier, later in pairwise(values))
 
 
 @pytest.mark.parametrize("change", [{"tv": 0.0}, {"lp": 3.0}, {"rate": 0.7}, {"scales": 2}])
@@ -151,7 +152,7 @@ def test_no_such_layer(network: Network) -> None:
 
 
 def test_a_silent_layer_is_refused() -> None:
-    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    module: Any = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
     module[0].weight.data.zero_()
     module[0].bias.data.fill_(-1)
     network = load(module, device="cpu", input_size=16)
@@ -161,7 +162,7 @@ def test_a_silent_layer_is_refused() -> None:
 
 
 def test_one_silent_picture_among_others_is_refused() -> None:
-    module = nn.Sequential(nn.Conv2d(3, 1, 1), nn.ReLU())
+    module: Any = nn.Sequential(nn.Conv2d(3, 1, 1), nn.ReLU())
     module[0].weight.data.fill_(1.0)
     module[0].bias.data.zero_()
     network = load(module, device="cpu", input_size=8, mean=(0.5,) * 3, std=(1.0,) * 3)

@@ -52,7 +52,9 @@ def test_a_flat_picture_has_no_variation_and_no_slope(beta: float) -> None:
 def test_a_smaller_beta_prefers_one_sharp_edge_to_a_ramp() -> None:
     edge = (torch.arange(8) >= 4).float().expand(1, 3, 8, 8)
     ramp = torch.linspace(0, 1, 8).expand(1, 3, 8, 8)
-    sharp, spread = ((float(priors.total_variation(1.0, b)(edge) / priors.total_variation(1.0, b)(ramp))) for b in (1, 3))
+    sharp, spread = (
+        (float(priors.total_variation(1.0, b)(edge) / priors.total_variation(1.0, b)(ramp))) for b in (1, 3)
+    )
     assert sharp == pytest.approx(1, abs=0.02) and spread > 10
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -25,6 +27,13 @@ class Two(nn.Module):
         return self.deep(torch.cat([self.near(x), self.far(x)], 1))
 
 
+class Crop(nn.Module):
+    """Cuts the borders off; of a small map nothing is left, and no error is raised."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[..., 3:-3, 3:-3]
+
+
 def classifier(*layers: nn.Module, channels: int = 4) -> nn.Sequential:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 5))
 
@@ -35,6 +44,7 @@ NETS = {
     "padded": classifier(nn.Conv2d(3, 4, 7, padding=3), nn.ReLU(), nn.AvgPool2d(4), nn.Conv2d(4, 4, 3, padding=1)),
     "dilated": classifier(nn.Conv2d(3, 4, 3, dilation=4), nn.Conv2d(4, 4, 3, dilation=2), nn.AvgPool2d(2)),
     "reflected": classifier(nn.ReflectionPad2d(3), nn.Conv2d(3, 4, 3), nn.ReLU()),
+    "cropped": classifier(nn.Conv2d(3, 4, 1), Crop()),
     "one by one": classifier(nn.Conv2d(3, 4, 1)),
     "fixed": nn.Sequential(nn.Conv2d(3, 4, 3, stride=3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 13 * 13, 5)),
     "branches": classifier(Two()),
@@ -47,7 +57,7 @@ def made(name: str) -> Network:
 
 def works(network: Network, layer: str | None, side: int) -> bool:
     """By the module itself, as it was given."""
-    seen: list[Tensor] = []
+    seen: list[Any] = []
     names = dict(network.module.named_modules())
     hook = names[layer].register_forward_hook(lambda _m, _i, out: seen.append(out)) if layer is not None else None
     try:

@@ -128,9 +128,7 @@ def test_a_direction_is_the_mean_of_weighted_channels(network: Network) -> None:
     images, vectors = torch.rand(2, 3, 12, 12), torch.randn(2, CHANNELS)
     maps = network.record(images, ["0"])["0"]
     found = unit_activations(network, [Direction("0", vector) for vector in vectors])(images)
-    wanted = [
-        sum(float(vectors[n, c]) * float(maps[n, c].double().mean()) for c in range(CHANNELS)) for n in range(2)
-    ]
+    wanted = [sum(float(vectors[n, c]) * float(maps[n, c].double().mean()) for c in range(CHANNELS)) for n in range(2)]
     assert found.tolist() == pytest.approx(wanted, rel=1e-4)
 
 

@@ -19,7 +19,7 @@ SIZE = (16, 16)
 QUICK = Settings(steps=5)
 
 
-def small() -> nn.Sequential:
+def small() -> Any:
     torch.manual_seed(0)
     return nn.Sequential(
         nn.Conv2d(3, 6, 3),
@@ -47,7 +47,14 @@ def make(network: Network, targets: Any, brake: Brake | None = None, **options: 
 
 # -- many targets -----------------------------------------------------------------------------------------------
 
-MIXED = [Unit("2", 3), Unit("0", 1), Direction("2", torch.arange(8.0)), Unit("6", 2), Unit("0", 4, (2, 3)), Unit("2", 0)]
+MIXED = [
+    Unit("2", 3),
+    Unit("0", 1),
+    Direction("2", torch.arange(8.0)),
+    Unit("6", 2),
+    Unit("0", 4, (2, 3)),
+    Unit("2", 0),
+]
 
 
 def test_units_of_several_layers_keep_their_order(network: Network) -> None:

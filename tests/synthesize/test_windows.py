@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TypeAlias
 
 import pytest
@@ -46,7 +47,7 @@ def test_neighbours_share_at_least_the_overlap_and_no_window_is_idle(layout: tup
     for length, spans in ((height, {box[0::2] for box in boxes}), (width, {box[1::2] for box in boxes})):
         ordered = sorted(spans)
         assert ordered[0][0] == 0 and ordered[-1][1] == length
-        for (_, end), (start, _) in zip(ordered, ordered[1:], strict=False):
+        for (_, end), (start, _) in pairwise(ordered):
             assert end - start >= overlap
         assert len(ordered) == 1 or (len(ordered) - 1) * (side - overlap) + overlap < length  # one fewer would not do
 
@@ -157,7 +158,7 @@ def test_where_windows_fade_the_gradient_is_blended_by_their_weights(energy: Gra
     image = torch.rand(1, 3, *size)
     _, found = gradient_by_windows(energy, image, side=SIDE, overlap=OVERLAP, shift=(0, 0))
     boxes = windows(size, SIDE, OVERLAP)
-    single = [energy(image[..., t:b, l:r])[1] for t, l, b, r in boxes]
+    single = [energy(image[..., box[0] : box[2], box[1] : box[3]])[1] for box in boxes]
     for y, x in ((40, 30), (45, 33), (50, 60), (37, 5), (63, 63), (99, 89)):
         total, weights = torch.zeros(3), 0.0
         for box, gradient in zip(boxes, single, strict=True):

@@ -71,6 +71,7 @@ def visualize(
         Literal["rgb", "decorrelated"] | None,
         Parameter(help="Colours that a step moves; default: rgb for pixels, decorrelated for fourier."),
     ] = None,
+    decay: Annotated[float, Parameter(help="Fourier canvas: frequency f counts 1/f^decay; more is smoother.")] = 1.0,
     steps: Annotated[int, Parameter(help="Steps of gradient ascent, at most.")] = 200,
     rate: Annotated[float | None, Parameter(help="Adam's learning rate; default: what suits the canvas.")] = None,
     patience: Annotated[int, Parameter(help="End a picture that has not risen over so many steps; 0: never.")] = 0,
@@ -99,6 +100,7 @@ def visualize(
     rotate: Annotated[float, Parameter(group=_MOVES, help="Rotation, in degrees.")] = 15.0,
     scale: Annotated[float, Parameter(group=_MOVES, help="Zoom: 0.2 for 0.8 to 1.2.")] = 0.2,
     crop: Annotated[float, Parameter(group=_MOVES, help="Windows of at least this share of the sides; 1: none.")] = 1.0,
+    grain: Annotated[float, Parameter(group=_MOVES, help="Noise of up to this standard deviation, of 0 to 1.")] = 0.0,
     noise: Annotated[
         float | None, Parameter(help="Strength of the noise to begin with; default: none for one picture of a target.")
     ] = None,
@@ -121,7 +123,7 @@ def visualize(
         "net": net, **source.parameters(), "canvas": canvas, "colours": colours, "steps": steps, "rate": rate,
         "patience": patience, "contrast": contrast, "l2": l2, "tv": tv, "beta": beta, "lp": lp, "p": p, "blur": blur,
         "clip_norm": clip_norm, "clip_gradient": clip_gradient, "jitter": jitter, "rotate": rotate, "scale": scale,
-        "crop": crop, "noise": noise, "size": size, "seed": seed,
+        "crop": crop, "grain": grain, "decay": decay, "noise": noise, "size": size, "seed": seed,
     }  # fmt: skip
     outcome = write.make("visualize", parameters, source, output, said, stem=net)
     silent = [row["target"] for row in outcome.facts["targets"] if row.get("silent")]

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from phosphene.errors import OutputError
+from phosphene.errors import ImageError, OutputError
 from phosphene.images.quantize import to_pil
 
 FILMS = (".mp4", ".webp")
@@ -54,20 +54,25 @@ class Film:
         self._frames: list[Any] = []
         self._container: Any = None
         self._stream: Any = None
+        self._size: tuple[int, int] | None = None
 
     def __enter__(self) -> Film:
         return self
 
     def add(self, frame: Tensor) -> None:
-        """One more frame; all have the size of the first."""
+        """One more frame; all have the size of the first. Raises ImageError for one that has not, or that is no picture."""
         picture = to_pil(frame)
+        self._size = self._size or picture.size
+        if picture.size != self._size:
+            (width, height), (first, second) = picture.size, self._size
+            raise ImageError(f"a frame of {width} x {height} pixels in a film of {first} x {second}")
         self.count += 1
         if self.path.suffix.lower() == ".webp":
             self._frames.append(picture)
             return
         import av  # pyright: ignore[reportMissingImports]
 
-        if self._container is None:
+        if self.count == 1:
             self._open(picture.width // 2 * 2, picture.height // 2 * 2)
         picture = picture.crop((0, 0, self._stream.width, self._stream.height))
         for packet in self._stream.encode(av.VideoFrame.from_image(picture)):
@@ -76,6 +81,8 @@ class Film:
     def _open(self, width: int, height: int) -> None:
         import av  # pyright: ignore[reportMissingImports]
 
+        if not (width and height):
+            raise OutputError(f"'{self.path}' can't be written: the frames of an MP4 have at least 2 x 2 pixels")
         try:
             # No threads and no dates: the same frames give the same bytes.
             self._container = av.open(str(self._part), "w", format="mp4", options={"fflags": "+bitexact"})
@@ -93,8 +100,8 @@ class Film:
             if kind is None and self.count:
                 self._finish()
                 os.replace(self._part, self.path)
-        except OSError as error:
-            raise OutputError(f"'{self.path}' can't be written: {error.strerror or error}") from error
+        except (OSError, ValueError, RuntimeError) as error:  # Pillow raises the latter for sides above 16383 pixels
+            raise OutputError(f"'{self.path}' can't be written: {getattr(error, 'strerror', None) or error}") from error
         finally:
             if kind is not None and self._container is not None:
                 with suppress(Exception):

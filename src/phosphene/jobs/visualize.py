@@ -44,6 +44,7 @@ def visualize(
     diversity: float = USUAL.diversity,
     canvas: synthesize.CanvasName = USUAL.canvas,
     colours: synthesize.ColourSpace | None = USUAL.colours,
+    decay: float = USUAL.decay,
     steps: int = USUAL.steps,
     rate: float | None = USUAL.rate,
     contrast: float = USUAL.contrast,
@@ -59,6 +60,7 @@ def visualize(
     rotate: float = USUAL.rotate,
     scale: float = USUAL.scale,
     crop: float = USUAL.crop,
+    grain: float = USUAL.grain,
     noise: float | None = USUAL.noise,
     patience: int = USUAL.patience,
     size: int | str | None = None,
@@ -76,8 +78,9 @@ def visualize(
     targets = _targets(workshop, network, classes, layers, units, per_layer, direction)
     sides = _size(network, size, targets)
     settings = synthesize.Settings(
-        canvas, steps, rate, l2, blur, clip_norm, clip_gradient, jitter, rotate, scale, crop, tv, beta, lp, p, colours,
-        noise, several, diversity, contrast, patience,
+        canvas=canvas, colours=colours, decay=decay, steps=steps, rate=rate, contrast=contrast, l2=l2, tv=tv, beta=beta,
+        lp=lp, p=p, blur=blur, clip_norm=clip_norm, clip_gradient=clip_gradient, jitter=jitter, rotate=rotate, scale=scale,
+        crop=crop, grain=grain, noise=noise, several=several, diversity=diversity, patience=patience,
     )  # fmt: skip
     found = yield from synthesize.visualize(network, targets, settings=settings, size=sides, seed=seed)
     looks = _looks(network, targets, found, several)

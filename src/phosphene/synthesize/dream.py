@@ -122,15 +122,22 @@ def octave_sizes(
     Raises:
         PhospheneError: the image itself is too small.
     """
-    least = max(smallest_side(network, layer) for layer in layers)
+    least = _least(network, layers)
+    names = f"{' and '.join(layers)} of {network.name}"
     if min(size) < least:
         raise PhospheneError(
-            f"a picture of {size[1]} x {size[0]} pixels is too small for {' and '.join(layers)} of {network.name}: its"
-            f" shorter side needs {least} pixels; take a larger picture or an earlier layer"
+            f"a picture of {size[1]} x {size[0]} pixels is too small for {names}: its shorter side needs {least} pixels;"
+            " take a larger picture or an earlier layer"
         )
+    if settings.window < least:
+        raise PhospheneError(f"windows of {settings.window} pixels are too small for {names}, which needs {least}")
     scales = [settings.ratio ** -(settings.octaves - 1 - octave) for octave in range(settings.octaves)]
     found = [(max(1, round(size[0] * scale)), max(1, round(size[1] * scale))) for scale in scales]
     return [each for each in found if min(each) >= least]
+
+
+def _least(network: Network, layers: Layers) -> int:
+    return max(smallest_side(network, layer) for layer in layers)
 
 
 def amplified(network: Network, layers: Layers, guides: Mapping[str, Tensor]) -> Gradient:
@@ -172,6 +179,12 @@ def _like(features: Tensor, guide: Tensor) -> Tensor:
 def _guides(network: Network, layers: Layers, guide: Tensor | None) -> dict[str, Tensor]:
     if guide is None:
         return {}
+    least = _least(network, layers)
+    if min(guide.shape[-2:]) < least:
+        raise PhospheneError(
+            f"a guide of {guide.shape[-1]} x {guide.shape[-2]} pixels is too small for {' and '.join(layers)} of"
+            f" {network.name}: its shorter side needs {least} pixels"
+        )
     found = network.record(guide, list(layers))
     return {
         layer: (found[layer][:, list(channels)] if channels else found[layer]).flatten(2)[0]
@@ -251,7 +264,7 @@ def zoom(
 ) -> Job[Dream]:
     """Dream, enlarge the middle by `factor`, dream on: each frame `[3, H, W]` in [0, 1] is handed to `keep`.
 
-    The first frame is the dream of the photograph; the others take two octaves and half of the steps. Raises as `dream`.
+    The first frame is the dream of the photograph; the others take two octaves and a third of the steps. Raises as `dream`.
     """
     chosen = settings or DreamSettings()
     if frames < 2 or not 1 < factor <= 2:

@@ -63,6 +63,17 @@ def crop(least: float) -> Transform:
     return transform
 
 
+def grain(strength: float) -> Transform:
+    """Add noise of up to this standard deviation: what is faint against it can't count."""
+
+    def transform(images: Tensor, generator: torch.Generator) -> Tensor:
+        share = float(torch.rand((), generator=generator))
+        noise = torch.randn(images.shape[1:], generator=generator).to(images)
+        return images + share * strength * noise
+
+    return transform
+
+
 def compose(*transforms: Transform) -> Transform:
     """One after the other."""
 

@@ -26,7 +26,7 @@ from phosphene.synthesize.canvas import ColourSpace, FourierCanvas, PixelCanvas
 from phosphene.synthesize.objectives import Objective, class_scores, different, unit_activations
 from phosphene.synthesize.pace import Restart
 from phosphene.synthesize.targets import Direction, Target
-from phosphene.synthesize.transforms import Transform, affine, compose, crop, jitter
+from phosphene.synthesize.transforms import Transform, affine, compose, crop, grain, jitter
 
 CanvasName: TypeAlias = Literal["pixel", "fourier"]
 
@@ -67,6 +67,7 @@ class Settings:
         steps: how many, at most.
         rate: Adam's learning rate; None: what suits the canvas.
         l2: lambda, the weight of `||I||^2`; None: what suits the canvas.
+        grain: noise of up to this standard deviation, of 0 to 1, added before each step.
         tv, beta: weight and exponent of total variation.
         lp, p: weight and exponent of `sum |I|^p`.
         blur: sigma in pixels of the Gaussian blur, done every 2 steps; pixel canvas only; None: 0.7; 0: none.
@@ -96,6 +97,7 @@ class Settings:
     rotate: float = 15.0
     scale: float = 0.2
     crop: float = 1.0
+    grain: float = 0.0
     tv: float = 0.0
     beta: float = 2.0
     lp: float = 0.0
@@ -118,7 +120,7 @@ BLUR = 0.7
 CLIPPED = 0.02
 MOST: dict[str, float] = {
     "rate": 1e3, "l2": 1e6, "tv": 1e6, "lp": 1e6, "beta": 16, "p": 32, "blur": 64, "jitter": 4096, "rotate": 360,
-    "noise": 1e3, "diversity": 1e3, "patience": 1e6, "contrast": 1e3, "decay": 8,
+    "noise": 1e3, "diversity": 1e3, "patience": 1e6, "contrast": 1e3, "decay": 8, "grain": 8,
 }  # fmt: skip
 """The largest values that make any sense; larger ones only overflow."""
 
@@ -290,6 +292,8 @@ def _transform(settings: Settings) -> Transform | None:
         moves.append(jitter(settings.jitter))
     if settings.crop < 1:
         moves.append(crop(settings.crop))
+    if settings.grain:
+        moves.append(grain(settings.grain))
     return compose(*moves) if moves else None
 
 

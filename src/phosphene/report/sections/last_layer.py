@@ -22,7 +22,9 @@ def make(stage: Stage) -> Job[Section | None]:
         key="map",
         title=TITLE,
         slide="Last Layer: Dimensionality Reduction",
-        formula=(r"\min_{y_1, \dots, y_N}\; \mathrm{KL}(P \,\Vert\, Q) = \sum_{i \neq j} p_{ij} \log \frac{p_{ij}}{q_{ij}}",),
+        formula=(
+            r"\min_{y_1, \dots, y_N}\; \mathrm{KL}(P \,\Vert\, Q) = \sum_{i \neq j} p_{ij} \log \frac{p_{ij}}{q_{ij}}",
+        ),
         figures=(
             figure(main, wide=True),
             figure(grid, wide=True),
