@@ -99,12 +99,13 @@ def _peer(network: Network, judge: Network, wanted: list[int], seconds: float, f
     _said(f"{network.name}, lucent, {steps} steps, {each:.1f} s each", network, judge, made, wanted, folder)
 
 
-def _said(
-    name: str, network: Network, judge: Network, made: Tensor, wanted: list[int], folder: Path | None
-) -> None:
+def _said(name: str, network: Network, judge: Network, made: Tensor, wanted: list[int], folder: Path | None) -> None:
     own, _ = _hits(network, made, wanted)
     first, five = _hits(judge, made, wanted)
-    print(f"{name}: own top-1 {own:.0%}; {judge.name} top-1 {first:.0%}, top-5 {five:.0%} ({len(wanted)} classes)", flush=True)
+    print(
+        f"{name}: own top-1 {own:.0%}; {judge.name} top-1 {first:.0%}, top-5 {five:.0%} ({len(wanted)} classes)",
+        flush=True,
+    )
     if folder is not None:
         panels = [images.Panel(image, network.labels[index]) for image, index in zip(made, wanted, strict=True)]
         sheet = images.sheet(panels, columns=10, side=160)

@@ -16,7 +16,7 @@ A job is a generator of events that returns its result::
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
@@ -93,6 +93,16 @@ def relay(job: Job[Result], change: Callable[[Event], Event]) -> Job[Result]:
         return end.value
     finally:
         job.close()
+
+
+def shifted(event: Event, before: int, count: int = 1) -> Event:
+    """A step of a part as one of the whole: `before` came before the part, each of whose steps moves `count` things."""
+    return Step(before + event.done * count, event.loss, event.preview) if isinstance(event, Step) else event
+
+
+def whole(job: Job[Result]) -> Job[Result]:
+    """The same job as one that keeps nothing when it is ended early."""
+    return relay(job, lambda event: replace(event, keeps=False) if isinstance(event, Started) else event)
 
 
 def braked(job: Job[Result], brake: Brake) -> Job[Result]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -16,7 +17,7 @@ from typing import Any
 
 from phosphene.errors import ImageError, PhospheneError
 
-_LIBRARIES = ("torch", "torchvision", "timm", "pillow", "numpy")
+_LIBRARIES = ("torch", "torchvision", "timm", "pillow", "numpy", "scipy", "scikit-learn", "av")
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ def hash_file(path: str | Path) -> str:
         from phosphene import images
 
         for image in images.find(path):
-            total.update(f"{image.relative_to(path).as_posix()}\n{hash_file(image)}\n".encode())
+            total.update(os.fsencode(image.relative_to(path).as_posix()))  # also names that are no text
+            total.update(f"\n{hash_file(image)}\n".encode())
         return total.hexdigest()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
@@ -123,9 +125,10 @@ def read(picture: str | Path) -> Recipe:
     try:
         note = images.read_note(path)
     except ImageError:
-        if path.suffix != ".json" or not path.is_file():
+        text = path if path.suffix == ".json" else beside(path)  # a film is no image, and has its recipe beside it
+        if not (path.is_file() and text.is_file()):
             raise
-        return Recipe.from_json(_text(path), f"'{path}'")
+        return Recipe.from_json(_text(text), f"'{path}'")
     if note is None and beside(path).is_file():
         note = _text(beside(path))
     if note is None:

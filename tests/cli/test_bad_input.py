@@ -25,6 +25,8 @@ IMAGE_COMMANDS = {
     "activations": (),
     "explain": (),
     "fool": ("--target", "tiger"),
+    "dream": (),
+    "invert": (),
     "tour": (),
 }
 
@@ -122,7 +124,7 @@ def test_one_bad_picture_among_good_ones(refused: Any) -> None:
 def test_an_unknown_network(refused: Any, verb: str) -> None:
     words = {
         "fool": ("cat.png", "--target", "3"), "visualize": ("--class", "3"), "filters": (), "layers": (),
-        "patches": ("folder", "--layer", "1"), "judge-explanations": ("folder",),
+        "patches": ("folder", "--layer", "1"), "judge-explanations": ("folder",), "embed": ("folder",),
     }  # fmt: skip
     line = refused(verb, *words.get(verb, ("cat.png",)), "--net", "resnet81")
     assert "unknown network 'resnet81'" in line and "did you mean resnet18" in line

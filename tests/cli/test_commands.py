@@ -260,6 +260,44 @@ def test_filters(run: Any, net: str) -> None:
     assert sorted(os.listdir("made")) == [f"{net}-filters.png", f"{net}-filters.png.json"]
 
 
+def test_gabor_functions_are_told_in_a_table(run: Any, nets: Path) -> None:
+    said = run("filters", "--net", "nets.py:small", "--gabor")
+    found = run("filters", "--net", "nets.py:small", "--gabor", "--json", "--out", "json").json
+    assert [Path(path).name for path in found["pictures"]] == [
+        "nets.py-small-filters.png", "nets.py-small-filters-gabor.png", "nets.py-small-filters-gabor-summary.png"
+    ]  # fmt: skip
+    fits = found["gabor"]
+    rows = [line.split() for line in said.out.splitlines() if line.split()[:1] and line.split()[0].isdigit()]
+    assert [int(row[0]) for row in rows] == [row["filter"] for row in fits["filters"]]
+    assert sorted(int(row[0]) for row in rows) == list(range(8))
+    for printed, row in zip(rows, fits["filters"], strict=True):
+        assert printed[1:] == [
+            f"{row['orientation']:.1f}", f"{row['frequency']:.3f}", f"{row['wavelength']:.2f}", f"{row['phase']:.1f}",
+            f"{row['explained']:.1%}",
+        ]  # fmt: skip
+    assert said.out.splitlines()[-1].startswith(
+        f"nets.py:small: a Gabor function explains {fits['mean']:.1%} of a filter on average"
+    )
+    assert f"{fits['above']} of 8 filters lie above 95% of the noise" in said.out
+    assert run("filters", "--net", "nets.py:small", "--gabor", "-q", "--overwrite").out == ""
+    for path in found["pictures"]:
+        check_picture(Path(path))
+        assert run("rerun", path, "--check", "--run-code").out == "the same bytes\n"
+
+
+def test_filters_of_several_networks_side_by_side(run: Any, nets: Path) -> None:
+    said = run("filters", "--net", "squeezenet1_1,resnet18,nets.py:small", "--out", "both.png")
+    assert said.code == 0 and said.out == "wrote both.png\n"
+    assert said.err.startswith("phosphene: left out resnet18: the weights of 'resnet18' are not on this machine")
+    assert said.err.count("\n") == 1
+    run("filters", "--net", "squeezenet1_1", "--out", "one.png")
+    assert check_picture(Path("both.png")).shape[1] > check_picture(Path("one.png")).shape[1]
+    assert "give --run-code if you trust it" in run("rerun", "both.png", "--check").err
+    assert run("rerun", "both.png", "--check", "--run-code").out == "the same bytes\n"
+    refused = run("filters", "--net", "resnet18,alexnet", "--out", "none.png")
+    assert refused.code == 2 and "the weights of 'resnet18'" in refused.err and not Path("none.png").exists()
+
+
 def test_activations(run: Any) -> None:
     layers = ["conv1", "fire9"]
     found = run("activations", "cat.png", *SQUEEZE, "--layer", "conv1,fire9", "--channels", "4", "--json").json

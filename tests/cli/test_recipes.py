@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from phosphene import images, recipe
+from phosphene.explain import rise
 from phosphene.jobs.command import command_line
 
 SQUEEZE = ("--net", "squeezenet1_1")
@@ -26,7 +27,21 @@ MADE = {
     "fool": ("fool", "cat.png", *SQUEEZE, "--target", "station wagon", "--seed", "3"),
     "classes": ("visualize", "--class", "black swan,3", "--steps", "3", "--size", "64", "--canvas", "pixel"),
     "units": ("visualize", "--layer", "fire3", "--unit", "2,5:3:4", "--steps", "2", "--size", "64", "--seed=-4"),
-}
+    "layers": ("visualize", "--layers", "fire2,fire3", "--per-layer", "2", "--steps", "2", "--size", "48x40"),
+    "several": ("visualize", "--layer", "fire2", "--unit", "2-5,0.5*3+4", "--several", "2", "--steps", "2", "--size", "40"),
+    "dream": ("dream", "cat.png", "--layers", "fire2,fire3", "--steps", "2", "--octaves", "2", "--size", "96", "--seed", "7"),
+    "guided": ("dream", "cat.png", "--layer", "fire3", "--guide", "cat.png", "--steps", "1", "--size", "80"),
+    "invert": ("invert", "cat.png", "--layers", "conv1,fire2", "--steps", "2", "--noise", "0.1"),
+    "inverted": ("invert", "cat.png", "--layer", "conv1", "--steps", "3", "--canvas", "pixel", "--scales", "2"),
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def few_masks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RISE with as many masks as show that they are the same again."""
+    defaults = rise.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "masks", 40)
 
 
 @pytest.mark.parametrize("words", MADE.values(), ids=MADE)
@@ -71,7 +86,7 @@ def test_a_recipe_names_every_option(run: Any) -> None:
     run("visualize", "--class", "3", "--steps", "1", "--size", "32", "--out", "x.png")
     found = recipe.read("x.png").parameters
     assert {"canvas", "rate", "l2", "blur", "clip_norm", "clip_gradient", "jitter", "rotate", "scale"} <= set(found)
-    assert (found["steps"], found["size"], found["seed"], found["jitter"]) == (1, 32, 0, 16)
+    assert (found["steps"], found["size"], found["seed"], found["jitter"]) == (1, "32", 0, 16)
 
 
 def test_no_clock_and_no_output_path(run: Any) -> None:

@@ -54,6 +54,13 @@ def photos_of_two_classes(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def three_photos(photos_of_two_classes: Path) -> Path:
+    """The cat, the cup of coffee, and an astronaut: as few as make a map."""
+    shutil.copyfile(Path(skimage.__file__).parent / "data" / "astronaut.png", photos_of_two_classes / "astronaut.png")
+    return photos_of_two_classes
+
+
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "activations": {"layers": ["conv1", "fire9"], "channels": 4},
     "dream": {"layers": ["fire3"], "steps": 1, "octaves": 2, "size": 96},
@@ -70,12 +77,10 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_jobs_make_pictures(
-    workshop: Workshop, photo: str, photos_of_two_classes: Path, verb: str, tmp_path: Path
-) -> None:
+def test_jobs_make_pictures(workshop: Workshop, photo: str, three_photos: Path, verb: str, tmp_path: Path) -> None:
     parameters = {**SQUEEZE, **ARGUMENTS[verb]}
     if verb in ("judge-explanations", "patches", "embed"):
-        parameters["folder"] = str(photos_of_two_classes)
+        parameters["folder"] = str(three_photos)
     elif verb not in ("filters", "visualize"):
         parameters["image"] = photo
     events: list[Event] = []
@@ -95,7 +100,7 @@ def test_jobs_make_pictures(
         assert len(picture.alt) > 5
         assert outcome.picture(picture.name) is picture
     assert outcome.facts["net"] == "squeezenet1_1"
-    assert list(tmp_path.iterdir()) == [photos_of_two_classes]
+    assert list(tmp_path.iterdir()) == [three_photos]
 
 
 def test_predict_is_what_the_network_predicts(workshop: Workshop, photo: str, squeezenet: Network) -> None:
@@ -160,6 +165,7 @@ def test_every_parameter_fits_into_json_and_a_command(verb: str) -> None:
 
     assert json.loads(json.dumps(defaults(verb))) is not None
     assert command_line(verb, defaults(verb)) == f"phosphene {verb}"
+    assert set(defaults(verb)) <= set(inspect.signature(function_of(verb)).parameters) - {"keep"}  # no option
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -15,6 +15,13 @@ from phosphene.cli import main
 from phosphene.jobs.visualize import visualize
 
 STEPS = 3
+SMALL = {
+    "neurons": {"STEPS": 2, "LAYERS": 3, "PER_LAYER": 2, "SIDE": 64},
+    "dream": {"STEPS": 2, "OCTAVES": 2, "SIDE": 128},
+    "inversion": {"STEPS": 2, "LAYERS": 2},
+}
+"""What the sections that move an image take in the tests instead of their own."""
+
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 ARGUMENTS = [
     "--headless",
@@ -30,13 +37,15 @@ ARGUMENTS = [
 
 @pytest.fixture(scope="session")
 def few_steps() -> Iterator[None]:
-    """`visualize` takes few steps where nobody says how many."""
+    """`visualize` takes few steps where nobody says how many, and the sections that move an image are small."""
     defaults = visualize.__kwdefaults__
     assert defaults is not None
-    before = defaults["steps"]
-    defaults["steps"] = STEPS
-    yield
-    defaults["steps"] = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(defaults, "steps", STEPS)
+        for name, constants in SMALL.items():
+            for constant, value in constants.items():
+                patch.setattr(f"phosphene.report.sections.{name}.{constant}", value)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,14 @@ import io
 import json
 import re
 import shlex
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import skimage
 from PIL import Image
 
 from phosphene import recipe
@@ -22,7 +24,10 @@ from phosphene.jobs.command import defaults
 
 from .conftest import STEPS
 
-SECTIONS = ["predictions", "filters", "activations", "explanations", "trust", "class-images", "fooling"]
+SECTIONS = [
+    "predictions", "filters", "activations", "explanations", "trust", "class-images", "neurons", "dream", "inversion",
+    "fooling",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +102,10 @@ def test_every_command_is_one_that_a_user_can_type(page: str) -> None:
     verbs = [shlex.split(line)[:2] for line in found.values()]
     assert verbs == [
         ["phosphene", verb]
-        for verb in ("predict", "filters", "activations", "explain", "randomise", "visualize", "fool")
-    ]
+        for verb in (
+            "predict", "filters", "activations", "explain", "randomise", "visualize", "visualize", "dream", "invert", "fool"
+        )
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("key", SECTIONS)
@@ -106,15 +113,15 @@ def test_its_commands_make_its_pictures(
     page: str, there: Path, key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, verb, *words = shlex.split(commands(page)[key])
-    if verb == "visualize":
-        words += ["--steps", str(STEPS)]
+    if key == "class-images":
+        words += ["--steps", str(STEPS)]  # the default, which the tests have lowered
     if verb == "predict":
         main([verb, *words, "--json"])
         assert len(json.loads(capsys.readouterr().out)["predictions"]) == 1
         return
     main([verb, *words, "--out", str(tmp_path), "--json"])
     made = [Path(path) for path in json.loads(capsys.readouterr().out)["pictures"]]
-    base = "filters-squeezenet1_1" if verb == "filters" else verb
+    base = {"filters": "filters-squeezenet1_1", "neurons": "visualize-neurons"}.get(key, verb)
     for path in made:
         part = path.stem.partition(f"-{verb}")[2]
         assert path.read_bytes() == (there / "pictures" / f"{base}{part}.png").read_bytes()
@@ -134,7 +141,8 @@ def test_every_picture_carries_its_whole_recipe(there: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     ["filters-squeezenet1_1", "filters-efficientnet_lite0", "explain", "explain-saliency", "explain-lrp", "randomise",
-     "explain-grad-cam", "fool", "fool-fooled", "fool-difference", "visualize", "visualize-pixel-black-swan"],
+     "explain-grad-cam", "fool", "fool-fooled", "fool-difference", "visualize", "visualize-pixel-black-swan",
+     "visualize-neurons", "dream", "dream-beside", "invert"],
 )  # fmt: skip
 def test_pictures_can_be_made_again(there: Path, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = there / "pictures" / f"{name}.png"
@@ -254,3 +262,73 @@ def test_a_feature_extractor_is_refused(own: Path, capsys: pytest.CaptureFixture
     assert end.value.code == 2
     assert "the tour needs a network that classifies; own.py:features gives a tensor" in capsys.readouterr().err
     assert not Path("features").exists()
+
+
+# -- with a folder ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(own: Path) -> Path:
+    """Five photographs of scikit-image's, and the tour's own."""
+    photos = own / "photos"
+    photos.mkdir()
+    data = Path(skimage.__file__).parent / "data"
+    for name in ("astronaut.png", "coffee.png", "chelsea.png", "camera.png", "moon.png"):
+        shutil.copyfile(data / name, photos / name)
+    return photos
+
+
+def test_a_folder_becomes_a_map_of_the_last_layer(
+    own: Path, folder: Path, capsys: pytest.CaptureFixture[str], browser: Any
+) -> None:
+    words = [
+        "tour",
+        "cat.png",
+        "--net",
+        "own.py:silu",
+        "--folder",
+        "photos",
+        "--out",
+        "lecture",
+        "--seed",
+        "3",
+        "--json",
+    ]
+    main(words)
+    made = json.loads(capsys.readouterr().out)
+    page = Path("lecture/index.html").read_text(encoding="utf-8")
+    order = [*SECTIONS[:3], "map", *SECTIONS[3:]]
+    assert list(sections(page)) == list(made["sections"]) == order
+    text = sections(page)["map"]
+    assert len(re.findall("<img ", text)) == 3 and "<math" in text and "what &#39;6&#39; is given" in text
+    figures = html.unescape(re.sub(r"<[^>]+>", "", text))
+    assert "t-SNE of 5 images by own.py:silu" in figures and "trustworthiness" in figures
+    command = commands(page)["map"]
+    assert command == "phosphene embed photos --net own.py:silu --query cat.png --seed 3"
+    main([*shlex.split(command)[1:], "--out", "map", "--json"])
+    own_map = json.loads(capsys.readouterr().out)
+    near = own_map["query"]["neighbours"]
+    assert near[0]["name"] == "chelsea.png" and near[0]["distance"] < 1e-6  # the tour's photograph is a copy of it
+    for name in ("embed", "grid", "points", "neighbours"):
+        there = Path("lecture/pictures") / ("embed.png" if name == "embed" else f"embed-{name}.png")
+        assert str(there) in made["pictures"]
+        assert there.read_bytes() == (Path("map") / f"{name}.png").read_bytes()
+    tab = browser.new_page(viewport={"width": 390, "height": 800})
+    tab.goto((own / "lecture" / "index.html").as_uri())
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert tab.locator("nav a[href='#map'], a[href='#map']").count() >= 1
+    tab.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [("gone", "'gone' is no folder"), ("cat.png", "'cat.png' is no folder"), ("few", "a map needs at least 3 images")],
+)
+def test_a_folder_that_makes_no_map(own: Path, words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (own / "few").mkdir()
+    shutil.copyfile("cat.png", "few/cat.png")
+    with pytest.raises(SystemExit) as end:
+        main(["tour", "cat.png", "--net", "own.py:silu", "--folder", words, "--out", "lecture"])
+    said = capsys.readouterr()
+    assert end.value.code == 2 and message in said.err and said.err.count("\n") == 1
+    assert not Path("lecture").exists()

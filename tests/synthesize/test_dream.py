@@ -15,7 +15,7 @@ from phosphene.errors import LayerError, PhospheneError
 from phosphene.models import Network, load
 from phosphene.progress import Brake, Started, Step, braked, run
 from phosphene.synthesize import Dream, DreamSettings, dream, zoom
-from phosphene.synthesize.dream import amplified, octave_sizes, resized, smoothed
+from phosphene.synthesize.dream import amplified, balance, octave_sizes, resized, smoothed
 
 QUICK = DreamSettings(octaves=2, steps=3, jitter=4)
 STILL = DreamSettings(octaves=3, ratio=1.5, steps=3, jitter=0, smooth=0.0)
@@ -59,12 +59,14 @@ def test_the_gradient_of_a_layer_is_its_activation(network: Network, layer: int,
         maps = maps[:, channels]
     (wanted,) = torch.autograd.grad(maps, leaf, grad_outputs=maps.detach())
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
-    assert float(value) == pytest.approx(float(maps.detach().square().sum()) / 2, rel=1e-5)
+    assert float(value) == pytest.approx(float(maps.detach().square().sum()) / 2 / (24 * 30), rel=1e-5)
 
 
 def test_several_layers_count_alike_at_the_start(network: Network) -> None:
     image, later = photo(), photo().flip(3)
-    energy = amplified(network, {"0": [], "3": [1, 4]}, {})
+    layers = {"0": [], "3": [1, 4]}
+    shares = balance(network, layers, {}, image, QUICK)
+    energy = amplified(network, layers, {}, shares)
 
     def parts(here: Tensor) -> list[tuple[float, Tensor]]:
         made = []
@@ -76,15 +78,25 @@ def test_several_layers_count_alike_at_the_start(network: Network) -> None:
 
     first = parts(image)
     value, found = energy(image)
+    area = 24 * 30
     assert float(value) == pytest.approx(2, rel=1e-5)
-    torch.testing.assert_close(found, sum(slope / size for size, slope in first), atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(found, sum(slope * area / size for size, slope in first), atol=1e-4, rtol=1e-4)
     value, found = energy(later)  # by what they were the first time
     second = parts(later)
     assert float(value) == pytest.approx(
         sum(now / then for (now, _), (then, _) in zip(second, first, strict=True)), rel=1e-4
     )
-    wanted = sum(slope / then for (_, slope), (then, _) in zip(second, first, strict=True))
-    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-4)
+    wanted = sum(slope * area / then for (_, slope), (then, _) in zip(second, first, strict=True))
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_layers_are_balanced_over_all_windows(network: Network) -> None:
+    image = torch.cat([photo(96, 80) * 0, photo(96, 80)], 3)
+    layers, settings = {"0": [], "3": []}, replace(QUICK, window=64, overlap=16)
+    shares = balance(network, layers, {}, image, settings)
+    whole = balance(network, layers, {}, image, QUICK)
+    assert shares["0"] / shares["3"] == pytest.approx(whole["0"] / whole["3"], rel=0.1)
+    assert balance(network, {"3": []}, {}, image, QUICK) == {"3": 1.0}
 
 
 @pytest.mark.parametrize("channels", [[], [0, 3, 6]])
@@ -104,7 +116,7 @@ def test_a_guide_gives_each_place_the_feature_that_is_most_like_it(network: Netw
             gradient[:, y, x] = wide["3"][:, best]
             total += products[best]
     (wanted,) = torch.autograd.grad(maps, leaf, grad_outputs=gradient)
-    assert float(value) == pytest.approx(total, rel=1e-4)
+    assert float(value) == pytest.approx(total / (24 * 30), rel=1e-4)
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
 
 
@@ -180,7 +192,7 @@ def by_hand(network: Network, image: Tensor, settings: DreamSettings) -> tuple[T
             value = features(network, leaf, 3).square().sum() / 2
             (slope,) = torch.autograd.grad(value, leaf)
             here = (here + settings.rate * slope / slope.square().mean().sqrt()).clamp(0, 1)
-            values.append(float(value))
+            values.append(float(value.detach()) / (size[0] * size[1]))
         detail = here - base
     return here, values
 
@@ -376,20 +388,27 @@ def test_a_frame_dreams_on_in_the_middle_of_the_one_before(network: Network) -> 
     torch.testing.assert_close(kept[1], wanted.clamp(0, 1), atol=2e-3, rtol=0)
 
 
-def test_frames_are_the_steps_of_a_film(network: Network) -> None:
+def test_the_steps_of_a_film_are_those_of_its_dreams(network: Network) -> None:
     events: list[Any] = []
     run(zoom(network, photo(), {"3": []}, frames=3, settings=QUICK, keep=lambda _: None), events.append)
-    assert events[0] == Started("zoom", 3, "frame", keeps=True)
-    assert [event.done for event in events[1:]] == [1, 2, 3]
-    assert all(event.preview is not None and event.preview.shape == (1, 3, 24, 30) for event in events[1:])
+    assert events[0] == Started("zoom", 10, keeps=True)  # two octaves of three steps, then twice two of one
+    assert [event.done for event in events[1:]] == list(range(1, 11))
+    ends = [event.done for event in events[1:] if event.preview is not None]
+    assert ends == [3, 6, 7, 8, 9, 10]  # of each octave
 
 
-@pytest.mark.parametrize("at", [1, 2])
-def test_a_halt_ends_the_film_after_its_frame(network: Network, at: int) -> None:
+@pytest.mark.parametrize(("at", "whole"), [(7, 1), (8, 1), (9, 2), (10, 2)])
+def test_a_halt_ends_the_film_with_its_last_whole_frame(network: Network, at: int, whole: int) -> None:
+    """The first frame is whole after six steps, the second after eight."""
     _, every = film(network, 4)
     found, kept = film(network, 4, Brake(1 + at))
-    assert found.halted and len(kept) == at
+    assert found.halted and len(kept) == whole and torch.equal(found.image[0], kept[-1])
     assert all(torch.equal(one, other) for one, other in zip(kept, every, strict=False))
+
+
+def test_a_halt_in_the_first_frame_keeps_it(network: Network) -> None:
+    found, kept = film(network, 4, Brake(3))
+    assert found.halted and len(found.values) == 2 and len(kept) == 1
 
 
 def test_frames_wander_with_the_seed(network: Network) -> None:

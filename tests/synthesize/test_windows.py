@@ -101,10 +101,10 @@ def test_an_image_that_fits_is_taken_whole() -> None:
     assert float(value) == pytest.approx(float(pixelwise(image)[0]))
 
 
-def test_the_value_is_the_sum_over_windows() -> None:
+def test_the_value_is_the_mean_over_windows() -> None:
     image = torch.rand(1, 3, 100, 64)
     value, _ = gradient_by_windows(pixelwise, image, side=SIDE, overlap=28, shift=(0, 0))
-    wanted = sum(float(pixelwise(image[..., a:b, :])[0]) for a, b in ((0, 64), (36, 100)))
+    wanted = 0.5 * sum(float(pixelwise(image[..., a:b, :])[0]) for a, b in ((0, 64), (36, 100)))
     assert float(value) == pytest.approx(wanted, rel=1e-5)
 
 

@@ -97,10 +97,31 @@ def _write(out: Path, outcome: Outcome, workshop: Workshop, parameters: dict[str
         for picture in outcome.pictures
     ]
     written = write.write(pictures, overwrite)
-    others = {PAGE: page(outcome, parameters).encode(), NUMBERS: _numbers(outcome), TABLE: _table(outcome.facts)}
+    others = {
+        PAGE: page(outcome, parameters).encode("utf-8", "replace"),
+        NUMBERS: _numbers(outcome),
+        TABLE: _table(outcome.facts),
+    }
     for name, data in others.items():
         write_whole(out / name, data, overwrite=True)
+    _drop_stale(out / "neighbours.png", written)
     return [out / PAGE, *written, out / NUMBERS, out / TABLE]
+
+
+def _drop_stale(picture: Path, written: list[Path]) -> None:
+    """Remove the neighbours of an earlier query, which belong to another map."""
+    from phosphene.errors import PhospheneError
+    from phosphene.recipe import beside, read
+
+    if picture in written or not picture.is_file():
+        return
+    try:
+        ours = read(picture).verb == "embed"
+    except PhospheneError:
+        return
+    if ours:
+        picture.unlink()
+        beside(picture).unlink(missing_ok=True)
 
 
 def _numbers(outcome: Outcome) -> bytes:
@@ -119,7 +140,7 @@ def _table(facts: Any) -> bytes:
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["name", "class", "x", "y"])
     rows.writerows([row["name"], row["class"] or "", row["x"], row["y"]] for row in facts["points"])
-    return text.getvalue().encode()
+    return text.getvalue().encode("utf-8", "surrogateescape")  # names as the file system has them
 
 
 def _print(facts: Any, said: Said) -> None:

@@ -36,7 +36,7 @@ def make_film(
         fps: frames a second.
     """
     from phosphene.cli import terminal
-    from phosphene.cli.output import reserved, write
+    from phosphene.cli.output import keep_input, reserved, write
     from phosphene.images.film import FILMS, Film, check_film
     from phosphene.images.save import write_whole
     from phosphene.jobs import function_of
@@ -54,12 +54,15 @@ def make_film(
     path = target if single else target / f"{file_name(stem)}-{verb}.{film}"
     check_film(path)
     still = path.with_suffix(".png")
+    for file in (path, still):
+        keep_input(file, parameters.get("image"))
     with reserved([path, still], output.overwrite):
         workshop = Workshop(source.device)
         with Film(path, fps) as frames:
             job = function_of(verb)(workshop, **parameters, keep=frames.add)
             outcome: Outcome = terminal.run(job, said, workshop)
-        recipe = workshop.recipe(verb, parameters, outcome.pictures[0].name, outcome.notes).to_json()
+        notes = {**outcome.notes, "film": {"frames": frames.count, "fps": fps}}
+        recipe = workshop.recipe(verb, parameters, outcome.pictures[0].name, notes).to_json()
         write_whole(beside(path), (recipe + "\n").encode(), overwrite=True)
         write([(still, outcome.pictures[0].image, recipe)], overwrite=True)
     terminal.say(f"wrote {path}: {frames.count} frames, {frames.count / fps:.1f} s", said)

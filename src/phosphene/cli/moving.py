@@ -13,6 +13,7 @@ from phosphene.cli import output as write
 from phosphene.cli import terminal
 from phosphene.cli.options import Net, Output, Said, Source, split
 from phosphene.cli.see import Photo
+from phosphene.errors import PhospheneError
 
 _WHAT = Group("What to look for", sort_key=2)
 _PRIOR = Group("Priors", sort_key=4)
@@ -78,6 +79,16 @@ def visualize(
     contrast: Annotated[
         float, Parameter(help="How much the scores of all classes count against that of the class; 1: log-probability.")
     ] = 0.0,
+    natural: Annotated[
+        float | None,
+        Parameter(
+            group=_PRIOR, help="Classes: weight of the distance to photographs in what the channels do; 0: none."
+        ),
+    ] = None,
+    like: Annotated[
+        Path | None,
+        Parameter(group=_PRIOR, help="A folder of photographs that tell it, for a network that is not a bundled one."),
+    ] = None,
     l2: Annotated[
         float | None, Parameter(group=_PRIOR, help="Lambda of S - lambda ||I||^2; default: what suits the canvas.")
     ] = None,
@@ -121,7 +132,8 @@ def visualize(
         "classes": split(class_), "layers": split(layer), "units": split(unit), "per_layer": per_layer,
         "direction": _text(direction), "patches": _text(patches), "several": several, "diversity": diversity,
         "net": net, **source.parameters(), "canvas": canvas, "colours": colours, "steps": steps, "rate": rate,
-        "patience": patience, "contrast": contrast, "l2": l2, "tv": tv, "beta": beta, "lp": lp, "p": p, "blur": blur,
+        "patience": patience, "natural": natural, "like": _text(like), "contrast": contrast, "l2": l2, "tv": tv,
+        "beta": beta, "lp": lp, "p": p, "blur": blur,
         "clip_norm": clip_norm, "clip_gradient": clip_gradient, "jitter": jitter, "rotate": rotate, "scale": scale,
         "crop": crop, "grain": grain, "decay": decay, "noise": noise, "size": size, "seed": seed,
     }  # fmt: skip
@@ -155,7 +167,7 @@ def dream(
     octaves: Annotated[int, Parameter(help="Sizes of the photograph to dream at, small to large.")] = 5,
     ratio: Annotated[float, Parameter(help="From one to the next.")] = 1.4,
     steps: Annotated[int, Parameter(help="Steps in each octave.")] = 15,
-    rate: Annotated[float, Parameter(help="Size of a step: the mean change of a pixel, of 0 to 1.")] = 0.015,
+    rate: Annotated[float, Parameter(help="Size of a step: root mean square of the change of a pixel.")] = 0.015,
     jitter: Annotated[int, Parameter(help="Random shift before each step, in pixels.")] = 32,
     smooth: Annotated[float, Parameter(help="Blur of the gradient, in pixels: less grain.")] = 1.5,
     size: Annotated[int | None, Parameter(help="Resize the photograph's longer side first; default: as it is.")] = None,
@@ -163,8 +175,10 @@ def dream(
     overlap: Annotated[int, Parameter(help="Pixels in which windows fade into each other.")] = 128,
     zoom: Annotated[int, Parameter(help="Make a film of so many frames that falls into the dream.")] = 0,
     factor: Annotated[float, Parameter(help="How much each frame is enlarged.")] = 1.04,
-    film: Annotated[Literal["mp4", "webp"], Parameter(help="The film's format; MP4 needs PyAV.")] = "mp4",
-    fps: Annotated[int, Parameter(help="Frames a second.")] = 15,
+    film: Annotated[
+        Literal["mp4", "webp"] | None, Parameter(help="The film's format; default: mp4, which needs PyAV.")
+    ] = None,
+    fps: Annotated[int | None, Parameter(help="The film's frames a second; default: 15.")] = None,
     seed: Annotated[int, Parameter(help="Of the random shifts.")] = 0,
     source: Source | None = None,
     output: Output | None = None,
@@ -184,9 +198,23 @@ def dream(
     if zoom:
         from phosphene.cli.films import make_film
 
-        outcome = make_film("dream", parameters, source, output, said, stem=image.stem, film=film, fps=fps)
+        outcome = make_film(
+            "dream",
+            parameters,
+            source,
+            output,
+            said,
+            stem=image.stem,
+            film=film or "mp4",
+            fps=15 if fps is None else fps,
+        )
+    elif film is not None or fps is not None:
+        raise PhospheneError("--film and --fps are for films: give --zoom FRAMES with them")
     else:
         outcome = write.make("dream", parameters, source, output, said, stem=image.stem)
+    if outcome.facts.get("silent"):
+        layers = " and ".join(outcome.facts["layers"])
+        terminal.warn(f"{layers} is silent for this photograph, so there was nothing to amplify", said)
     _stopped(outcome.facts, said)
 
 
@@ -243,6 +271,8 @@ def invert(
         terminal.table(
             ("layer", "relative error", f"seen by {outcome.facts['judge']}", "probability", "as before"), rows
         )
+    if outcome.facts.get("silent"):
+        terminal.warn(f"silent for this photograph, so nothing to invert: {', '.join(outcome.facts['silent'])}", said)
     _stopped(outcome.facts, said)
 
 

@@ -47,7 +47,7 @@ def make(
     if lossless and target.suffix.lower() in (".jpg", ".jpeg"):
         raise OutputError("a JPEG changes pixels by more than the fooling does: write .png, .webp or .tiff")
     main = target if single_file else target / f"{file_name(stem)}-{verb}.png"
-    _keep_input(main, parameters.get("image"))
+    keep_input(main, parameters.get("image"))
 
     from phosphene.cli import terminal
     from phosphene.jobs import job
@@ -166,7 +166,8 @@ def _keep_parts(main: Path) -> None:
             check_writable(part, overwrite=False)
 
 
-def _keep_input(main: Path, image: object) -> None:
+def keep_input(main: Path, image: object) -> None:
+    """Raise OutputError if `main` is the photograph that is read: it is kept, also with --overwrite."""
     if isinstance(image, str) and main.exists() and Path(image).exists() and main.samefile(image):
         raise OutputError(f"'{main}' is the photograph itself, which is kept: give another --out")
 

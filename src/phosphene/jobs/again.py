@@ -9,11 +9,12 @@ import torch
 
 from phosphene import images
 from phosphene.errors import PhospheneError
+from phosphene.images.film import FILMS
 from phosphene.images.save import FORMATS
 from phosphene.jobs import job
 from phosphene.jobs.outcome import Outcome
 from phosphene.jobs.workshop import STOPPED, Workshop, code_file
-from phosphene.progress import Job, braked
+from phosphene.progress import Job, braked, whole
 from phosphene.recipe import Recipe, hash_file
 
 
@@ -48,6 +49,9 @@ def again(recipe: Recipe, picture: Path, *, run_code: bool = False) -> Job[Again
     Raises:
         PhospheneError: an input that is gone or has other bytes, or a verb or option that this version doesn't know.
     """
+    if recipe.parameters.get("zoom") and picture.suffix.lower() in FILMS:
+        still = picture.with_suffix(".png")
+        raise PhospheneError(f"'{picture}' is a film, of which the last frame can be made again: give '{still}'")
     kind = FORMATS.get(picture.suffix.removeprefix(".").lower())
     if kind is None:
         raise PhospheneError(f"'{picture}' is no picture: give the .png, .jpg, .webp or .tiff that the recipe is of")
@@ -60,7 +64,9 @@ def again(recipe: Recipe, picture: Path, *, run_code: bool = False) -> Job[Again
     threads = torch.get_num_threads()
     torch.set_num_threads(recipe.threads)
     try:
-        outcome: Outcome = yield from braked(job(recipe.verb, workshop, recipe.parameters), workshop.brake)
+        outcome: Outcome = yield from whole(
+            braked(job(recipe.verb, workshop, recipe.parameters), workshop.brake)
+        )  # Ctrl-C keeps nothing here: it would not be the same picture
     finally:
         torch.set_num_threads(threads)
     now = workshop.recipe(recipe.verb, recipe.parameters, recipe.picture, outcome.notes)

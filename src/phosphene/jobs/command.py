@@ -18,6 +18,7 @@ _FLAGS = {
     "checks": "check",
 }
 _POSITIONAL = ("image", "images", "folder")
+_NO_OPTIONS = ("keep",)  # what a caller hands over, and a recipe can't hold
 
 
 def command_line(verb: str, parameters: dict[str, Any]) -> str:
@@ -46,11 +47,11 @@ def _is_path(name: str, value: Any) -> bool:
 
 
 def defaults(verb: str) -> dict[str, Any]:
-    """The default of each parameter of the job `verb` that has one. Raises PhospheneError if there is no such job."""
+    """The default of each option of the job `verb` that has one. Raises PhospheneError if there is no such job."""
     if verb not in (*VERBS, "predict"):
         raise PhospheneError(f"this version has no command '{verb}'")
     signature = inspect.signature(function_of(verb)).parameters.values()
-    return {p.name: p.default for p in signature if p.default is not inspect.Parameter.empty}
+    return {p.name: p.default for p in signature if p.default is not p.empty and p.name not in _NO_OPTIONS}
 
 
 def _same(value: Any, default: Any) -> bool:

@@ -57,14 +57,21 @@ def dream(
     photo = _sized(workshop.image(image), size)
     like = _sized(workshop.image(guide), LARGEST_GUIDE) if guide is not None else None
     settings = synthesize.DreamSettings(octaves, ratio, steps, rate, jitter, smooth, window, overlap)
+    frames = 0
+
+    def count(frame: Tensor) -> None:
+        nonlocal frames
+        frames += 1
+        if keep is not None:
+            keep(frame)
+
     if zoom:
         found = yield from synthesize.zoom(
-            network, photo, chosen, frames=zoom, factor=factor, settings=settings, guide=like, seed=seed,
-            keep=keep or (lambda _: None),
-        )  # fmt: skip
+            network, photo, chosen, frames=zoom, factor=factor, settings=settings, guide=like, seed=seed, keep=count
+        )
     else:
         found = yield from synthesize.dream(network, photo, chosen, settings=settings, guide=like, seed=seed)
-    return _outcome(net, chosen, photo, found, guide)
+    return _outcome(net, chosen, photo, found, guide, frames)
 
 
 def _layers(network: Network, net: str, layers: Sequence[str], channels: Sequence[str]) -> dict[str, list[int]]:
@@ -94,7 +101,7 @@ def _sized(image: Tensor, size: int | None) -> Tensor:
 
 
 def _outcome(
-    net: str, layers: dict[str, list[int]], photo: Tensor, found: synthesize.Dream, guide: str | None
+    net: str, layers: dict[str, list[int]], photo: Tensor, found: synthesize.Dream, guide: str | None, frames: int
 ) -> Outcome:
     named = " and ".join(f"{layer}:{','.join(map(str, own))}" if own else layer for layer, own in layers.items())
     image = found.image[0].cpu()
@@ -109,8 +116,13 @@ def _outcome(
         "octaves": [list(size) for size in found.sizes],
         "energy": [found.values[0], found.values[-1]] if found.values else [],
     }
+    if not any(found.values):
+        facts["silent"] = True
     notes: dict[str, Any] = {}
-    if found.halted:
+    if found.halted and frames:
+        facts["stopped"] = f"stopped early, after frame {frames}"
+        notes["stopped_at_frame"] = frames
+    elif found.halted:
         facts["stopped"] = f"stopped early, after step {len(found.values)}"
         notes["stopped_at_step"] = len(found.values)
     words = f"{caption}; the last octave's energy ended at {gain:.3g} times the first's beginning"

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from phosphene import images as pictures
 from phosphene import observe, synthesize
+from phosphene.errors import LayerError
 from phosphene.images import Panel
 from phosphene.jobs.outcome import Outcome, Picture
 from phosphene.jobs.workshop import Workshop, check_seed
 from phosphene.models import Network
-from phosphene.progress import Job
+from phosphene.progress import Halt, Job
 
 USUAL = synthesize.InversionSettings()
 MOST = 9  # layers, where none are named
@@ -54,12 +55,28 @@ def invert(
         network.tap(name)  # a wrong one is said before the work begins
     settings = synthesize.InversionSettings(canvas, steps, rate, tv, beta, lp, p, scales, noise, patience)
     made: list[tuple[str, synthesize.Inversion]] = []
+    silent: list[str] = []
+    halted = False
     for name in names:
-        found = yield from synthesize.invert(network, photo, name, settings=settings, seed=seed)
-        made.append((name, found))
-        if found.halted:
+        try:
+            found = yield from synthesize.invert(network, photo, name, settings=settings, seed=seed)
+        except synthesize.SilentLayerError:
+            silent.append(name)
+            continue
+        except Halt:  # between two layers
+            halted = True
             break
-    return _outcome(net, network, judge, photo, made, len(names))
+        made.append((name, found))
+        halted = found.halted
+        if halted:
+            break
+    if not made:
+        if halted:
+            raise Halt
+        raise LayerError(
+            f"{' and '.join(silent)} of {net} say nothing about this photograph: there is nothing to invert"
+        )
+    return _outcome(net, network, judge, photo, made, silent, len(names) if halted else None)
 
 
 def _outcome(
@@ -68,8 +85,10 @@ def _outcome(
     judge: Network,
     photo: Tensor,
     made: list[tuple[str, synthesize.Inversion]],
-    asked: int,
+    silent: list[str],
+    asked: int | None,
 ) -> Outcome:
+    """`asked`: how many layers it should have been, where it was ended early."""
     own = judge.predict(photo, 1)[0]
     panels = [Panel(photo[0].cpu(), "the photograph", f"seen as {own.names[0]}, {own.probabilities[0]:.0%}")]
     parts, rows = [], []
@@ -83,6 +102,8 @@ def _outcome(
     footnote = f"{net}: an image that is to the layer what the photograph is. Error: ||F(x) - F||^2 / ||F||^2."
     if judge is not network:
         footnote += f" Classes: as {judge.name} sees them."
+    if silent:
+        footnote += f" Silent: {', '.join(silent)}."
     sheet = pictures.sheet(panels, columns=min(5, len(panels)), side=240, footnote=footnote)
     facts: dict[str, Any] = {
         "net": net, "judge": judge.name, "photograph": {"index": own.indices[0], "name": own.names[0]}, "layers": rows,
@@ -91,7 +112,9 @@ def _outcome(
     restarts = {name: [vars(restart) for restart in found.restarts] for name, found in made if found.restarts}
     if restarts:
         notes["restarts"] = restarts
-    if made[-1][1].halted:
+    if silent:
+        facts["silent"] = silent
+    if asked is not None:
         facts["stopped"] = (
             f"stopped early, at {made[-1][0]} after step {made[-1][1].steps}; {len(made)} of {asked} layers"
         )

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from phosphene import images as pictures
 from phosphene import observe, synthesize
 from phosphene.errors import LayerError, NetworkError, PhospheneError
 from phosphene.images import Panel
-from phosphene.jobs.looks import Look, natural_patches
+from phosphene.jobs.looks import Look, natural_patches, photographs
 from phosphene.jobs.outcome import Outcome, Picture
 from phosphene.jobs.workshop import Workshop, check_seed
 from phosphene.models import Network, Unit
@@ -47,6 +48,8 @@ def visualize(
     decay: float = USUAL.decay,
     steps: int = USUAL.steps,
     rate: float | None = USUAL.rate,
+    natural: float | None = USUAL.natural,
+    like: str | None = None,
     contrast: float = USUAL.contrast,
     l2: float | None = USUAL.l2,
     tv: float = USUAL.tv,
@@ -71,6 +74,7 @@ def visualize(
     `classes`: names, indices, ranges of them (`0-99`), or `all`. `layers`: names, or `all` for the network's landmarks;
     `units` of one layer: channels, neurons, combinations (`12-40`), or `all`; `per_layer`: so many, evenly spread.
     `direction`: a .npy file of weights, one for each channel of the layer. `patches`: a folder of photographs.
+    `like`: a folder of photographs that tell what is natural for the network.
     `size`: a side, or WIDTHxHEIGHT. For the rest see `synthesize.Settings`.
     """
     network = workshop.network(net, weights, labels)
@@ -78,15 +82,29 @@ def visualize(
     targets = _targets(workshop, network, classes, layers, units, per_layer, direction)
     sides = _size(network, size, targets)
     settings = synthesize.Settings(
-        canvas=canvas, colours=colours, decay=decay, steps=steps, rate=rate, contrast=contrast, l2=l2, tv=tv, beta=beta,
-        lp=lp, p=p, blur=blur, clip_norm=clip_norm, clip_gradient=clip_gradient, jitter=jitter, rotate=rotate, scale=scale,
-        crop=crop, grain=grain, noise=noise, several=several, diversity=diversity, patience=patience,
+        canvas=canvas, colours=colours, decay=decay, steps=steps, rate=rate, natural=natural, contrast=contrast, l2=l2,
+        tv=tv, beta=beta, lp=lp, p=p, blur=blur, clip_norm=clip_norm, clip_gradient=clip_gradient, jitter=jitter,
+        rotate=rotate, scale=scale, crop=crop, grain=grain, noise=noise, several=several, diversity=diversity,
+        patience=patience,
     )  # fmt: skip
-    found = yield from synthesize.visualize(network, targets, settings=settings, size=sides, seed=seed)
+    beside = None if patches is None else photographs(workshop, network, targets, patches)
+    of_photographs = None
+    if like is not None:
+        if not classes or natural == 0:
+            raise PhospheneError("--like is for pictures of classes: give --class with it, and not --natural 0")
+        of_photographs = yield from synthesize.measure(network, workshop.images(like, network))
+    found = yield from synthesize.visualize(
+        network, targets, settings=settings, natural=of_photographs, size=sides, seed=seed
+    )
     looks = _looks(network, targets, found, several)
-    if patches is not None:
-        yield from natural_patches(workshop, network, looks, patches)
-    return _outcome(net, network, looks, found, sides)
+    complete = True
+    if beside is not None and not found.halted:
+        complete = yield from natural_patches(network, looks, beside)
+    stopped = None if complete else "stopped early, before all of the photographs' patches were found"
+    if found.halted:
+        asked = len(targets) * several
+        stopped = f"stopped early, after step {found.halted_at} of the last pictures; {len(looks)} of {asked}"
+    return _outcome(net, network, looks, found, sides, stopped)
 
 
 # -- what is asked for ------------------------------------------------------------------------------------------
@@ -161,8 +179,11 @@ def _directions(workshop: Workshop, network: Network, layer: str, path: str) -> 
     import numpy as np
 
     try:
-        rows = np.atleast_2d(np.load(workshop.file(path), allow_pickle=False)).astype(np.float32)
-    except (OSError, ValueError) as problem:
+        array = np.load(workshop.file(path), allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            raise ValueError("it is an archive of several arrays")
+        rows = np.atleast_2d(array).astype(np.float32)
+    except (OSError, ValueError, EOFError, BadZipFile) as problem:
         raise LayerError(f"'{path}' holds no direction: it needs a .npy of numbers ({problem})") from problem
     stem = Path(path).stem
     return [
@@ -195,7 +216,7 @@ def _size(
         with torch.no_grad():
             blank = torch.zeros((1, 3, *sides), device=network.device)
             _ = network.output(blank) if None in layers else network.several(blank, [x for x in layers if x])
-    except RuntimeError as problem:
+    except Exception as problem:  # a network may complain about a size in any way
         why = " ".join(str(problem).split())[:160]
         raise NetworkError(
             f"{network.name} can't look at pictures of {sides[1]} x {sides[0]} pixels: {why}"
@@ -235,7 +256,12 @@ def _looks(
 
 
 def _outcome(
-    net: str, network: Network, looks: list[Look], found: synthesize.Visualization, sides: tuple[int, int] | None
+    net: str,
+    network: Network,
+    looks: list[Look],
+    found: synthesize.Visualization,
+    sides: tuple[int, int] | None,
+    stopped: str | None,
 ) -> Outcome:
     layers = list(dict.fromkeys(look.layer for look in looks if look.layer is not None))
     side = max(224, network.input_size[0]) if sides is None else max(sides)
@@ -250,13 +276,13 @@ def _outcome(
     names = list(dict.fromkeys(look.name for look in looks))
     shown = ", ".join(names[:12]) + (f" and {len(names) - 12} others" if len(names) > 12 else "")
     facts: dict[str, Any] = {"net": net, "targets": [look.facts for look in looks]}
-    if found.halted:
-        facts["stopped"] = f"stopped early, after {max(found.steps)} steps of the last pictures"
+    if stopped is not None:
+        facts["stopped"] = stopped
     notes: dict[str, Any] = {}
     if found.restarts:
         notes["restarts"] = [vars(restart) for restart in found.restarts]
     if found.halted:
-        notes["stopped_at_step"] = min(found.steps)
+        notes["stopped_at_step"] = found.halted_at
     return Outcome(
         (Picture("visualize", sheet, f"Pictures that {net} scores highest for {shown}"), *parts), facts, {}, notes
     )
@@ -299,8 +325,10 @@ def _by_layer(network: Network, looks: list[Look], layers: list[str]) -> Laid:
         parts.append(Picture(layer, grid, alt, shape))
         panels.append(Panel(grid, layer, shape))
         natural = [look.natural for look in own]
-        if any(image is not None for image in natural):
-            patches = _grid([torch.ones(3, 96, 96) if image is None else image for image in natural])
+        known = [image for image in natural if image is not None]
+        if known:
+            filler = torch.ones_like(known[0])
+            patches = _grid([filler if image is None else image for image in natural])
             panels.append(Panel(patches, "the same units", "in photographs"))
             parts.append(Picture(f"{layer}-patches", patches, f"The patches that excite them most: {layer}"))
     paired = len(panels) > len(layers)

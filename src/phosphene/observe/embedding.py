@@ -156,7 +156,7 @@ def _exact(reduced: np.ndarray, start: np.ndarray, perplexity: float) -> Job[np.
 
 
 def _large(reduced: np.ndarray, start: np.ndarray, perplexity: float) -> Job[np.ndarray]:
-    from openTSNE import TSNEEmbedding, affinity
+    from openTSNE import TSNEEmbedding, affinity  # pyright: ignore[reportMissingImports]
 
     yield Started("t-SNE", sum(_ROUNDS.values()), "step")
     near: Any = affinity.PerplexityBasedNN(reduced, perplexity=perplexity, n_jobs=1, random_state=0)  # type: ignore[arg-type]

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from phosphene.errors import ImageError, LayerError, PhospheneError
+from phosphene.errors import LayerError, PhospheneError
 from phosphene.explain.health import refuse_nan
 from phosphene.models import Network
 from phosphene.models.hooks import lent
 from phosphene.models.prepare import first_tensor
-from phosphene.observe.patches import Pictures
+from phosphene.observe.patches import Pictures, readable
 from phosphene.progress import Job, Started, Step
 
 
@@ -69,7 +69,7 @@ def features(network: Network, pictures: Pictures, layer: str | None = None) -> 
     broken: Tensor | None = None
     together = network.batch_size(network.input_size)
     for start in range(0, len(pictures), together):
-        images = _readable(pictures, range(start, min(start + together, len(pictures))), skipped)
+        images = readable(pictures, range(start, min(start + together, len(pictures))), skipped)
         if images:
             batch = torch.stack(list(images.values())).to(network.mean)
             found = vector(read(batch))
@@ -98,16 +98,6 @@ def vector(output: Tensor) -> Tensor:
     if output.ndim == 3:
         return output.mean(1).cpu()
     return (output.flatten(2).mean(2) if output.ndim > 3 else output.reshape(len(output), -1).clone()).cpu()
-
-
-def _readable(pictures: Pictures, places: range, skipped: dict[int, str]) -> dict[int, Tensor]:
-    images = {}
-    for place in places:
-        try:
-            images[place] = pictures[place]
-        except ImageError as problem:
-            skipped[place] = str(problem)
-    return images
 
 
 def _reader(network: Network, layer: str | None) -> tuple[str, Callable[[Tensor], Tensor]]:

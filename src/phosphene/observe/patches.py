@@ -94,7 +94,7 @@ def patches(
     together = network.batch_size(network.input_size)
     for start in range(0, len(pictures), together):
         places = range(start, min(start + together, len(pictures)))
-        images = _readable(pictures, places, skipped)
+        images = readable(pictures, places, skipped)
         if images:
             batch = torch.stack(list(images.values())).to(network.mean)
             best.add(list(images), network.record(batch, [layer])[layer])
@@ -108,7 +108,8 @@ def patches(
     return Patches(layer, found, skipped)
 
 
-def _readable(pictures: Pictures, places: range, skipped: dict[int, str]) -> dict[int, Tensor]:
+def readable(pictures: Pictures, places: range, skipped: dict[int, str]) -> dict[int, Tensor]:
+    """The images at these places that can be read; why the others can't goes into `skipped`."""
     images = {}
     for place in places:
         try:

@@ -12,7 +12,7 @@ from phosphene.jobs.command import defaults
 from phosphene.jobs.outcome import Outcome, Picture
 from phosphene.jobs.workshop import Workshop
 from phosphene.models import Network
-from phosphene.progress import Job
+from phosphene.progress import Job, whole
 from phosphene.recipe import Recipe
 from phosphene.report.page import Figure, Section
 
@@ -63,7 +63,7 @@ class Stage:
         """Run a verb; all its pictures will be written as `VERB[-PART][-NAME].png`, each with its own recipe."""
         workshop = self.workshop.fresh()
         parameters = defaults(verb) | parameters  # a recipe has all options, as the command line's has
-        outcome: Outcome = yield from job(verb, workshop, parameters)
+        outcome: Outcome = yield from whole(job(verb, workshop, parameters))  # a page with half a picture is no tour
         base = f"{verb}-{part}" if part else verb
         for place, picture in enumerate(outcome.pictures):
             name = base if place == 0 else f"{base}-{picture.name}"

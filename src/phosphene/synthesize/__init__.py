@@ -5,10 +5,12 @@ from __future__ import annotations
 from phosphene.synthesize.ascent import Ascent, ascend
 from phosphene.synthesize.canvas import ColourSpace, FourierCanvas, PixelCanvas
 from phosphene.synthesize.dream import Dream, DreamSettings, dream, zoom
-from phosphene.synthesize.invert import Inversion, InversionSettings, invert
+from phosphene.synthesize.invert import Inversion, InversionSettings, SilentLayerError, invert
+from phosphene.synthesize.natural import Natural, measure, natural_layers
 from phosphene.synthesize.pace import Restart
+from phosphene.synthesize.settings import CanvasName, Settings
 from phosphene.synthesize.targets import Direction, Target, parse_channels
-from phosphene.synthesize.visualize import CanvasName, Settings, Visualization, visualize
+from phosphene.synthesize.visualize import Visualization, visualize
 
 __all__ = [
     "Ascent",
@@ -20,14 +22,18 @@ __all__ = [
     "FourierCanvas",
     "Inversion",
     "InversionSettings",
+    "Natural",
     "PixelCanvas",
     "Restart",
     "Settings",
+    "SilentLayerError",
     "Target",
     "Visualization",
     "ascend",
     "dream",
     "invert",
+    "measure",
+    "natural_layers",
     "parse_channels",
     "visualize",
     "zoom",

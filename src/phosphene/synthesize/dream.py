@@ -11,8 +11,8 @@ that came with it (octaves, jitter, guide image).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,15 +20,18 @@ from torch.nn import functional as F
 
 from phosphene.errors import LayerError, PhospheneError
 from phosphene.models import Network, Unit
-from phosphene.progress import Halt, Job, Started, Step
+from phosphene.progress import Halt, Job, Started, Step, relay, shifted
 from phosphene.synthesize.priors import blur
 from phosphene.synthesize.smallest import smallest_side
-from phosphene.synthesize.windows import gradient_by_windows
+from phosphene.synthesize.windows import gradient_by_windows, windows
 
 Layers = Mapping[str, Sequence[int]]
 """Layer -> the channels that are to be amplified; none: all of them."""
 
 Gradient = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+AT_ONCE = 1 << 24
+"""Pairs of places, one of the image and one of the guide, that are compared at once."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,14 @@ class DreamSettings:
 
 @dataclass(frozen=True)
 class Dream:
-    """`image`: `[1, 3, H, W]` in [0, 1]. `values`: the energy at each step. `sizes`: (height, width) of each octave."""
+    """What became of a photograph.
+
+    Attributes:
+        image: `[1, 3, H, W]` in [0, 1].
+        values: the energy per pixel at each step.
+        sizes: (height, width) of each octave.
+        halted: whether the job was ended early.
+    """
 
     image: Tensor
     values: tuple[float, ...]
@@ -97,10 +107,11 @@ def dream(
     values: list[float] = []
     detail = torch.zeros(1, 3, 1, 1).to(image)
     yield Started("dream", len(sizes) * chosen.steps, keeps=True)
-    for size in sizes:
+    shares = balance(network, layers, guides, resized(image, sizes[0]), chosen)
+    energy = amplified(network, layers, guides, shares)
+    for octave, size in enumerate(sizes, 1):
         base = resized(image, size)
         dreamt = (base + resized(detail, size)).clamp(0, 1) if detail.shape[-1] > 1 else base.clone()
-        energy = amplified(network, layers, guides)
         for step in range(1, chosen.steps + 1):
             values.append(_step(energy, dreamt, chosen, generator))
             preview = dreamt if step == chosen.steps else None
@@ -110,7 +121,7 @@ def dream(
                 detail = dreamt - base
                 whole = (image + resized(detail, sizes[-1])).clamp(0, 1)
                 return Dream(whole, tuple(values), tuple(sizes), halted=True)
-        detail = dreamt - base if size != sizes[-1] else detail
+        detail = dreamt - base if octave < len(sizes) else detail
     return Dream(dreamt, tuple(values), tuple(sizes))
 
 
@@ -133,20 +144,36 @@ def octave_sizes(
         raise PhospheneError(f"windows of {settings.window} pixels are too small for {names}, which needs {least}")
     scales = [settings.ratio ** -(settings.octaves - 1 - octave) for octave in range(settings.octaves)]
     found = [(max(1, round(size[0] * scale)), max(1, round(size[1] * scale))) for scale in scales]
-    return [each for each in found if min(each) >= least]
+    return [each for each in dict.fromkeys(found) if min(each) >= least]
 
 
 def _least(network: Network, layers: Layers) -> int:
     return max(smallest_side(network, layer) for layer in layers)
 
 
-def amplified(network: Network, layers: Layers, guides: Mapping[str, Tensor]) -> Gradient:
-    """A function of an image `[1, 3, h, w]`: `(energy, gradient)`, where the gradient of a layer is its activation.
+def balance(
+    network: Network, layers: Layers, guides: Mapping[str, Tensor], image: Tensor, settings: DreamSettings
+) -> dict[str, float]:
+    """The share of each layer: 1 for a single one; else such that each has the same energy in `image`."""
+    if len(layers) == 1:
+        return dict.fromkeys(layers, 1.0)
+    boxes = windows((image.shape[2], image.shape[3]), settings.window, settings.overlap)
+    parts = [image[..., top:bottom, left:right] for top, left, bottom, right in boxes]
+    shares = {}
+    for layer, channels in layers.items():
+        alone = amplified(network, {layer: channels}, guides)
+        shares[layer] = 1 / max(1e-12, abs(sum(float(alone(part)[0]) for part in parts) / len(parts)))
+    return shares
 
-    Energies of several layers are divided by what each was the first time, so that no layer drowns the others. With guides
-    `[C, places]` a layer's gradient is, at each place, the guide's feature that is most like the image's there.
+
+def amplified(
+    network: Network, layers: Layers, guides: Mapping[str, Tensor], shares: Mapping[str, float] | None = None
+) -> Gradient:
+    """A function of an image `[1, 3, h, w]`: `(energy per pixel, gradient of the energy)`.
+
+    The gradient of a layer is its activation, times its share. With guides `[C, places]` it is, at each place, the guide's
+    feature that is most like the image's there.
     """
-    first: dict[str, Tensor] = {}
     through = network.reader(list(layers))
 
     def gradient(image: Tensor) -> tuple[Tensor, Tensor]:
@@ -157,13 +184,10 @@ def amplified(network: Network, layers: Layers, guides: Mapping[str, Tensor]) ->
             for layer, channels in layers.items():
                 features = found[layer][:, list(channels)] if channels else found[layer]
                 energy = _like(features, guides[layer]) if layer in guides else features.square().sum() / 2
-                first.setdefault(
-                    layer, energy.detach().abs().clamp(min=1e-12) if len(layers) > 1 else energy.detach() * 0 + 1
-                )
-                energies.append(energy / first[layer])
+                energies.append(energy * shares[layer] if shares else energy)
             total = torch.stack(energies).sum()
             (slope,) = torch.autograd.grad(total, leaf)
-        return total.detach(), slope
+        return total.detach() / (image.shape[2] * image.shape[3]), slope
 
     return gradient
 
@@ -172,7 +196,8 @@ def _like(features: Tensor, guide: Tensor) -> Tensor:
     """The sum over places of `<f, g>`, where g is the guide's feature that is most like f."""
     flat = features.flatten(2)[0]
     with torch.no_grad():
-        best = (flat.T @ guide).argmax(1)
+        together = max(1, AT_ONCE // guide.shape[1])  # all pairs of places of a shallow layer would fill the memory
+        best = torch.cat([(part.T @ guide).argmax(1) for part in flat.split(together, 1)])
     return (flat * guide[:, best]).sum()
 
 
@@ -231,7 +256,10 @@ def _check(network: Network, image: Tensor, layers: Layers, settings: DreamSetti
     if not layers:
         raise PhospheneError("nothing to dream of: name a layer")
     for layer, channels in layers.items():
-        if len(network.layer(layer).shape) != 3:
+        shape = network.layer(layer).shape
+        if shape and not shape[0]:
+            raise LayerError(f"layer '{layer}' has no channels, so there is nothing to amplify")
+        if len(shape) != 3:
             raise LayerError(
                 f"layer '{layer}' gives no map, so it depends on the size of the picture: name an earlier one"
             )
@@ -264,22 +292,30 @@ def zoom(
 ) -> Job[Dream]:
     """Dream, enlarge the middle by `factor`, dream on: each frame `[3, H, W]` in [0, 1] is handed to `keep`.
 
-    The first frame is the dream of the photograph; the others take two octaves and a third of the steps. Raises as `dream`.
+    The first frame is the dream of the photograph; the others take two octaves and a third of the steps. A `Halt` ends the
+    film with the last whole frame. Raises as `dream`.
     """
     chosen = settings or DreamSettings()
     if frames < 2 or not 1 < factor <= 2:
         raise PhospheneError(
             f"a zoom has at least 2 frames and a factor above 1 and up to 2, got {frames} and {factor}"
         )
-    later = DreamSettings(**{**chosen.__dict__, "octaves": min(2, chosen.octaves), "steps": max(1, chosen.steps // 3)})
-    found = yield from _frame(dream(network, image, layers, settings=chosen, guide=guide, seed=seed), 0, frames, True)
+    later = replace(chosen, octaves=min(2, chosen.octaves), steps=max(1, chosen.steps // 3))
+    _check(network, image, layers, chosen)
+    size = (image.shape[2], image.shape[3])
+    first, each = (len(octave_sizes(network, layers, size, kind)) * kind.steps for kind in (chosen, later))
+    yield Started("zoom", first + (frames - 1) * each, keeps=True)
+    found = yield from _frame(dream(network, image, layers, settings=chosen, guide=guide, seed=seed), 0)
     keep(found.image[0])
     for frame in range(1, frames):
         if found.halted:
             break
         inner = _enlarged(found.image, factor)
         job = dream(network, inner, layers, settings=later, guide=guide, seed=seed + frame)
-        found = yield from _frame(job, frame, frames, False)
+        made = yield from _frame(job, first + (frame - 1) * each)
+        if made.halted:  # half a dream would be a jolt at the end of the film
+            return replace(found, halted=True)
+        found = made
         keep(found.image[0])
     return found
 
@@ -291,19 +327,7 @@ def _enlarged(image: Tensor, factor: float) -> Tensor:
     return F.grid_sample(image, grid, mode="bicubic", padding_mode="reflection", align_corners=False).clamp(0, 1)
 
 
-def _frame(job: Job[Dream], frame: int, frames: int, first: bool) -> Iterator:  # type: ignore[type-arg]
-    """A dream's events as one event of the film: it ends with the frame."""
-    if first:
-        yield Started("zoom", frames, "frame", keeps=True)
-    value = 0.0
-    try:
-        event = next(job)
-        while True:
-            value = event.loss if isinstance(event, Step) and event.loss is not None else value
-            event = next(job)
-    except StopIteration as end:
-        try:
-            yield Step(frame + 1, value, end.value.image)
-        except Halt:
-            return Dream(end.value.image, end.value.values, end.value.sizes, halted=True)
-        return end.value
+def _frame(job: Job[Dream], before: int) -> Job[Dream]:
+    """A dream's steps as steps of the film, of which `before` were done."""
+    next(job)  # its beginning
+    return (yield from relay(job, lambda event: shifted(event, before)))

@@ -19,13 +19,13 @@ from torch.nn import functional as F
 
 from phosphene.errors import LayerError, PhospheneError
 from phosphene.models import Network
-from phosphene.progress import Event, Job, Started, Step, relay
+from phosphene.progress import Job, Started, relay, shifted
 from phosphene.synthesize import priors
 from phosphene.synthesize.ascent import Ascent, ascend
 from phosphene.synthesize.canvas import ColourSpace, FourierCanvas, PixelCanvas
 from phosphene.synthesize.objectives import Objective
 from phosphene.synthesize.pace import Restart
-from phosphene.synthesize.visualize import CanvasName
+from phosphene.synthesize.settings import CanvasName
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,10 @@ class InversionSettings:
         )
 
 
+class SilentLayerError(LayerError):
+    """A layer that says nothing (or nothing finite) about an image."""
+
+
 @dataclass(frozen=True)
 class Inversion:
     """What a layer remembers.
@@ -108,7 +112,7 @@ def invert(
         seed: of the noise.
 
     Raises:
-        LayerError: no such layer, or one that is silent for an image, so that there is nothing to invert.
+        LayerError: no such layer; a `SilentLayerError` for one that is silent for an image: there is nothing to invert.
         PhospheneError: settings out of range.
     """
     chosen = (settings or InversionSettings()).at_depth(depth_of(network, layer))
@@ -116,7 +120,7 @@ def invert(
     target = network.record(images, [layer])[layer]
     norms = target.flatten(1).square().sum(1)
     if not bool(torch.isfinite(norms).all()) or bool((norms == 0).any()):
-        raise LayerError(f"layer '{layer}' is silent for this image (or not finite): there is nothing to invert")
+        raise SilentLayerError(f"layer '{layer}' is silent for this image (or not finite): there is nothing to invert")
     yield Started(f"invert {layer}", len(images) * chosen.steps, keeps=True)
     made: list[Tensor] = []
     restarts: list[Restart] = []
@@ -126,7 +130,7 @@ def invert(
         part = slice(start, start + batch)
         job = _by_scales(network, layer, target[part], norms[part], images[part], chosen, seed)
         count = len(target[part])
-        ascents = yield from relay(job, lambda event, b=start * chosen.steps, c=count: _of_all(event, b, c))
+        ascents = yield from relay(job, lambda event, b=start * chosen.steps, c=count: shifted(event, b, c))
         made.append(ascents[-1].images)
         restarts += [replace(r, image=r.image + start) for ascent in ascents for r in ascent.restarts]
         steps = max(steps, sum(len(ascent.values) for ascent in ascents))
@@ -176,7 +180,7 @@ def _by_scales(
             patience=chosen.patience,
         )
         before = sum(len(ascent.values) for ascent in ascents)
-        ascents.append((yield from relay(job, lambda event, b=before: _of_all(event, b, 1))))
+        ascents.append((yield from relay(job, lambda event, b=before: shifted(event, b))))
         if ascents[-1].halted:
             break
     if ascents[-1].images.shape[-2:] != size:
@@ -223,11 +227,6 @@ def _enlarged(images: Tensor, size: tuple[int, int]) -> Tensor:
 def _penalties(chosen: InversionSettings, pixels: int) -> list[priors.Penalty]:
     found = [priors.total_variation(chosen.tv / pixels, chosen.beta)] if chosen.tv else []
     return found + ([priors.lp(chosen.lp / pixels, chosen.p)] if chosen.lp else [])
-
-
-def _of_all(event: Event, before: int, count: int) -> Event:
-    """A step of one batch, or of one scale, as a step of the whole."""
-    return Step(before + event.done * count, event.loss, event.preview) if isinstance(event, Step) else event
 
 
 def _check(settings: InversionSettings, images: Tensor) -> None:

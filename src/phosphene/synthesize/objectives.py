@@ -10,13 +10,21 @@ from torch import Tensor
 
 from phosphene.errors import LayerError
 from phosphene.models import Network, Unit
+from phosphene.synthesize.natural import Natural
 from phosphene.synthesize.targets import Direction
 
 Objective: TypeAlias = Callable[[Tensor], Tensor]
 """Images `[N, 3, H, W]` in [0, 1] to values `[N]`."""
 
 
-def class_scores(network: Network, classes: Sequence[int], *, contrast: float = 0.0) -> Objective:
+def class_scores(
+    network: Network,
+    classes: Sequence[int],
+    *,
+    contrast: float = 0.0,
+    natural: Natural | None = None,
+    weight: float = 0.0,
+) -> Objective:
     """S_c(I), the score before the softmax, of class `classes[n]` for image n.
 
     Args:
@@ -24,17 +32,21 @@ def class_scores(network: Network, classes: Sequence[int], *, contrast: float = 
         classes: their indices.
         contrast: `S_c - contrast log sum_k exp S_k`: how much the scores of all classes count against that of the class;
             0 is the slide's objective, 1 the log-probability.
+        natural: how channels behave on photographs; None: no such prior.
+        weight: how much `natural.distance` is subtracted.
 
     Raises:
         LabelError, NetworkError: no such class, no classes.
     """
     chosen = torch.tensor(network.classes(classes), device=network.device)
-    through = network.reader(to_end=True)
+    through = network.reader(list(natural.layers) if natural else [], to_end=True)
 
     def objective(images: Tensor) -> Tensor:
-        logits = through(images)[""]
-        scores = logits.gather(1, chosen[:, None])[:, 0]
-        return scores - contrast * logits.logsumexp(1) if contrast else scores
+        found = through(images)
+        scores = found[""].gather(1, chosen[:, None])[:, 0]
+        if contrast:
+            scores = scores - contrast * found[""].logsumexp(1)
+        return scores - weight * natural.distance(found) if natural else scores
 
     return objective
 

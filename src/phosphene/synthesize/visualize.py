@@ -1,8 +1,9 @@
 """Pictures of what the network looks for: gradient ascent on a class or on a unit.
 
-    I* = argmax_I S_c(I) - lambda ||I||_2^2
+    I* = argmax_I S_c(I) - lambda ||I||_2^2 - nu R(I)
 
-from zeros (the mean colour), under the slide's periodic operations.
+from zeros (the mean colour), under the slide's periodic operations. R, for classes, is the distance to photographs in what
+the channels do (`natural`); nu = 0 gives the slide's formula.
 
 Simonyan, Vedaldi & Zisserman 2014, section 2; Yosinski et al. 2015, section 3 (blur, clipping by norm and by
 contribution); Olah, Mordvintsev & Schubert 2017 (Fourier canvas, random transformations).
@@ -12,23 +13,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias, cast
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from phosphene.errors import PhospheneError
 from phosphene.models import Network, Unit
-from phosphene.progress import Event, Job, Started, Step, relay
+from phosphene.progress import Job, Started, relay, shifted
 from phosphene.synthesize import priors
 from phosphene.synthesize.ascent import Ascent, ascend
-from phosphene.synthesize.canvas import ColourSpace, FourierCanvas, PixelCanvas
+from phosphene.synthesize.canvas import FourierCanvas, PixelCanvas
+from phosphene.synthesize.natural import Natural, shipped
 from phosphene.synthesize.objectives import Objective, class_scores, different, unit_activations
-from phosphene.synthesize.pace import Restart
+from phosphene.synthesize.pace import SETTLES, Restart
+from phosphene.synthesize.settings import (
+    BLUR,
+    CLIPPED,
+    COLOURS,
+    L2_WEIGHTS,
+    NATURAL,
+    NOISE,
+    RATES,
+    Settings,
+    check_settings,
+)
 from phosphene.synthesize.targets import Direction, Target
 from phosphene.synthesize.transforms import Transform, affine, compose, crop, grain, jitter
-
-CanvasName: TypeAlias = Literal["pixel", "fourier"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,7 @@ class Visualization:
         steps: `[N]`, how many each image was moved.
         restarts: where an image diverged and went on with half the step.
         halted: whether the job was ended early; then some targets may be missing.
+        halted_at: the step of its batch after which it was.
         numbers: `[N]`, which picture each is: target times `several`, plus its number among these.
     """
 
@@ -55,74 +67,8 @@ class Visualization:
     steps: tuple[int, ...]
     restarts: tuple[Restart, ...] = ()
     halted: bool = False
+    halted_at: int | None = None
     numbers: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How the image is moved. The defaults are for `squeezenet1_1`.
-
-    Attributes:
-        canvas: `pixel` (the slide's: pixels, from zeros) or `fourier` (a spectrum).
-        steps: how many, at most.
-        rate: Adam's learning rate; None: what suits the canvas.
-        l2: lambda, the weight of `||I||^2`; None: what suits the canvas.
-        grain: noise of up to this standard deviation, of 0 to 1, added before each step.
-        tv, beta: weight and exponent of total variation.
-        lp, p: weight and exponent of `sum |I|^p`.
-        blur: sigma in pixels of the Gaussian blur, done every 2 steps; pixel canvas only; None: 0.7; 0: none.
-        clip_norm, clip_gradient: share of the pixels set to 0 every 10 steps, by smallest norm and by smallest
-            contribution; pixel canvas only; None: 0.02; 0: none.
-        jitter: random shift in pixels before each step.
-        rotate: random rotation in degrees.
-        scale: random zoom, 0.2 for 0.8 to 1.2.
-        crop: random windows of at least this share of the sides; 1: none.
-        colours: `rgb` or `decorrelated`; None: what suits the canvas.
-        noise: strength of the noise that is added to the zeros; it differs from picture to picture.
-        several: pictures of each target, pushed apart from each other.
-        diversity: how hard.
-        decay: Fourier canvas: frequency f is scaled by `1/f^decay`; more is smoother.
-        contrast: for classes, how much the scores of all classes count against that of the class (see `class_scores`).
-        patience: end an image when it has not risen over so many steps (see `ascend`); 0: never.
-    """
-
-    canvas: CanvasName = "fourier"
-    steps: int = 200
-    rate: float | None = None
-    l2: float | None = None
-    blur: float | None = None
-    clip_norm: float | None = None
-    clip_gradient: float | None = None
-    jitter: int = 16
-    rotate: float = 15.0
-    scale: float = 0.2
-    crop: float = 1.0
-    grain: float = 0.0
-    tv: float = 0.0
-    beta: float = 2.0
-    lp: float = 0.0
-    p: float = 6.0
-    colours: ColourSpace | None = None
-    noise: float | None = None
-    several: int = 1
-    diversity: float = 0.5
-    contrast: float = 0.0
-    decay: float = 1.0
-    patience: int = 0
-
-
-RATES: dict[str, float] = {"pixel": 0.2, "fourier": 0.01}
-L2_WEIGHTS: dict[str, float] = {"pixel": 1e-5, "fourier": 3e-4}
-COLOURS: dict[str, ColourSpace] = {"pixel": "rgb", "fourier": "decorrelated"}
-NOISE: dict[str, float] = {"pixel": 0.3, "fourier": 1.0}
-"""What is added to the zeros where several pictures of a target are made."""
-BLUR = 0.7
-CLIPPED = 0.02
-MOST: dict[str, float] = {
-    "rate": 1e3, "l2": 1e6, "tv": 1e6, "lp": 1e6, "beta": 16, "p": 32, "blur": 64, "jitter": 4096, "rotate": 360,
-    "noise": 1e3, "diversity": 1e3, "patience": 1e6, "contrast": 1e3, "decay": 8, "grain": 8,
-}  # fmt: skip
-"""The largest values that make any sense; larger ones only overflow."""
 
 
 def visualize(
@@ -130,6 +76,7 @@ def visualize(
     targets: Sequence[int | str] | Sequence[Unit | Direction],
     *,
     settings: Settings | None = None,
+    natural: Natural | None = None,
     size: tuple[int, int] | None = None,
     seed: int = 0,
 ) -> Job[Visualization]:
@@ -139,6 +86,7 @@ def visualize(
         network: the network; classes need one that classifies.
         targets: classes (index or name), or units and directions of any layers; the pass stops at the layer.
         settings: see `Settings`.
+        natural: how the network's channels behave on photographs; default: for the bundled networks what comes with them.
         size: height and width of the pictures; default: the network's input size.
         seed: of the random transformations and of the noise.
 
@@ -147,28 +95,31 @@ def visualize(
         PhospheneError: no targets, settings out of range, or an objective that is not finite.
     """
     chosen = settings or Settings()
-    _check(chosen, targets)
+    check_settings(chosen, targets)
+    chosen, natural = resolved(network, chosen, targets, natural)
     size = size or network.input_size
     yield Started("visualize", len(targets) * chosen.several * chosen.steps, "step", keeps=True)
     done = 0
     found: dict[int, Visualization] = {}
     restarts: list[Restart] = []
-    halted = False
+    halted_at: int | None = None
     for places in _batches(targets, max(1, network.batch_size(size) // chosen.several)):
         part = [targets[place] for place in places for _ in range(chosen.several)]
         numbers = [place * chosen.several + number for place in places for number in range(chosen.several)]
-        job = _climb(network, part, numbers, chosen, size, seed)
+        job = _climb(network, part, numbers, chosen, natural, size, seed)
         before, count = done * chosen.steps, len(part)
-        ascent = yield from relay(job, lambda event, b=before, c=count: _of_all(event, b, c))
+        ascent = yield from relay(job, lambda event, b=before, c=count: shifted(event, b, c))
         done += count
         restarts += [replace(restart, image=numbers[restart.image]) for restart in ascent.restarts]
-        found |= dict(zip(numbers, _judge(network, part, ascent), strict=True))
-        halted = ascent.halted
-        if halted:
+        found |= dict(zip(numbers, _judge(network, part, ascent, natural is not None), strict=True))
+        if ascent.halted:
+            halted_at = len(ascent.values)
             break
     numbers = sorted(found)
     made = _joined([found[number] for number in numbers])
-    return replace(made, restarts=tuple(restarts), halted=halted, numbers=tuple(numbers))
+    return replace(
+        made, restarts=tuple(restarts), halted=halted_at is not None, halted_at=halted_at, numbers=tuple(numbers)
+    )
 
 
 def _batches(targets: Sequence[Target], most: int) -> Iterator[list[int]]:
@@ -181,16 +132,46 @@ def _batches(targets: Sequence[Target], most: int) -> Iterator[list[int]]:
             yield places[start : start + most]
 
 
+def resolved(
+    network: Network, settings: Settings, targets: Sequence[object], natural: Natural | None = None
+) -> tuple[Settings, Natural | None]:
+    """The settings with the weight of the natural prior that counts, and what is natural; None where it doesn't count.
+
+    Raises:
+        PhospheneError: a weight for units, or for a network of which nobody knows what is natural.
+    """
+    units = not isinstance(targets[0], (int, str))
+    weight = settings.natural
+    if units and (weight or settings.contrast):
+        name = "natural" if weight else "contrast"
+        raise PhospheneError(f"{name} is for classes: a unit is free to show whatever it looks for")
+    weight = NATURAL[settings.canvas] if weight is None else weight
+    if units or not weight:
+        return replace(settings, natural=0.0), None
+    known = natural or shipped(network)
+    if known is None and settings.natural:
+        raise PhospheneError(f"what is natural for {network.name} is not known: give photographs with --like FOLDER")
+    return replace(settings, natural=weight if known else 0.0), known
+
+
 def _climb(
-    network: Network, part: list[Target], numbers: list[int], chosen: Settings, size: tuple[int, int], seed: int
+    network: Network,
+    part: list[Target],
+    numbers: list[int],
+    chosen: Settings,
+    natural: Natural | None,
+    size: tuple[int, int],
+    seed: int,
 ) -> Job[Ascent]:
     """The ascent of one batch; `numbers` tell the noise of each picture."""
-    objective = _objective(network, part, chosen.contrast)
+    objective = _objective(network, part, chosen, natural)
     if chosen.several > 1 and chosen.diversity:
-        layer = network.last_spatial_layer() if isinstance(part[0], (int, str)) else part[0].layer
-        if len(network.layer(layer).shape) == 3:
-            groups = [number // chosen.several for number in numbers]
-            objective = different(network, objective, layer, groups, chosen.diversity)
+        first = part[0]
+        layer = network.last_spatial_layer()
+        if not isinstance(first, (int, str)):
+            layer = network.nearest_spatial_layer(first.layer)
+        groups = [number // chosen.several for number in numbers]
+        objective = different(network, objective, layer, groups, chosen.diversity)
     colours = chosen.colours or COLOURS[chosen.canvas]
     noise = _noise(network, chosen, numbers, size, seed)
     canvas = (
@@ -225,42 +206,16 @@ def _noise(
     return strength * torch.stack(drawn).to(network.device)
 
 
-def _of_all(event: Event, before: int, count: int) -> Event:
-    """A step of one batch as a step of the whole: it moves `count` pictures."""
-    return Step(before + event.done * count, event.loss, event.preview) if isinstance(event, Step) else event
-
-
-def _check(settings: Settings, targets: Sequence[object]) -> None:
-    if not targets:
-        raise PhospheneError("nothing to visualize: give a class, or a layer and a unit")
-    if settings.canvas not in RATES:
-        raise PhospheneError(f"unknown canvas '{settings.canvas}': choose pixel or fourier")
-    if settings.steps < 1:
-        raise PhospheneError(f"steps start at 1, got {settings.steps}")
-    if settings.rate is not None and not settings.rate > 0:
-        raise PhospheneError(f"a rate is positive, got {settings.rate}")
-    for name in ("blur", "clip_norm", "clip_gradient"):
-        if settings.canvas == "fourier" and getattr(settings, name) is not None:
-            raise PhospheneError(f"{name} works on pixels: give --canvas pixel with it")
-    for name in ("clip_norm", "clip_gradient"):
-        if not 0 <= (getattr(settings, name) or 0) < 1:
-            raise PhospheneError(f"{name} is a share of the pixels from 0 to below 1, got {getattr(settings, name)}")
-    for name, most in MOST.items():
-        if not 0 <= (getattr(settings, name) or 0) <= most:
-            raise PhospheneError(f"{name} can't be negative, nor above {most:g}: got {getattr(settings, name)}")
-    if settings.several < 1:
-        raise PhospheneError(f"several pictures of a target are at least 1, got {settings.several}")
-    if not 0 < settings.crop <= 1:
-        raise PhospheneError(f"crop is a share of the sides above 0, 1 for no crops, got {settings.crop}")
-    if not (settings.beta > 0 and settings.p >= 1):
-        raise PhospheneError(f"beta is positive and p at least 1, got {settings.beta} and {settings.p}")
-    if not 0 <= settings.scale < 1:
-        raise PhospheneError(f"scale lies between 0 and 1, got {settings.scale}")
-
-
-def _objective(network: Network, targets: Sequence[Target], contrast: float = 0.0) -> Objective:
+def _objective(
+    network: Network, targets: Sequence[Target], chosen: Settings | None = None, natural: Natural | None = None
+) -> Objective:
+    """What the targets are moved towards; without settings their bare scores."""
     if isinstance(targets[0], (int, str)):
-        return class_scores(network, network.classes(cast("Sequence[int | str]", targets)), contrast=contrast)
+        classes = network.classes(cast("Sequence[int | str]", targets))
+        if chosen is None:
+            return class_scores(network, classes)
+        weight = chosen.natural or 0.0
+        return class_scores(network, classes, contrast=chosen.contrast, natural=natural, weight=weight)
     return unit_activations(network, cast("Sequence[Unit | Direction]", targets))
 
 
@@ -297,16 +252,11 @@ def _transform(settings: Settings) -> Transform | None:
     return compose(*moves) if moves else None
 
 
-def _judge(network: Network, targets: Sequence[Target], ascent: Ascent) -> list[Visualization]:
+def _judge(network: Network, targets: Sequence[Target], ascent: Ascent, natural: bool) -> list[Visualization]:
     """Each picture of one batch by itself, judged without transformations."""
-    ends = torch.tensor(ascent.ended, device=ascent.values.device)
-    lives = torch.arange(len(ascent.values), device=ends.device)[:, None] < ends
-    highest = ascent.values.where(lives, -torch.inf).max(0).values
     with torch.no_grad():
         scores = _scores(network, targets, ascent.images)
-        if len(ascent.values) == 1:
-            highest = torch.maximum(highest, scores)
-        silent = highest - ascent.values[0] <= 1e-6 * ascent.values[0].abs().clamp(min=1e-6)
+        silent = _silent(network, targets, ascent, scores, natural)
         images = torch.where(silent.view(-1, 1, 1, 1), network.mean.expand(1, 3, 1, 1), ascent.images)
         probabilities = top = None
         if isinstance(targets[0], (int, str)):
@@ -327,6 +277,22 @@ def _judge(network: Network, targets: Sequence[Target], ascent: Ascent) -> list[
         )
         for place in range(len(targets))
     ]
+
+
+def _silent(network: Network, targets: Sequence[Target], ascent: Ascent, scores: Tensor, natural: bool) -> Tensor:
+    """`[N]`, whether a target's value never rose above what it was in the beginning, though there was time for it."""
+    if natural:  # the values of the ascent tell of the prior too
+        grey = network.mean.expand(1, 3, 1, 1).expand(len(scores), 3, *ascent.images.shape[2:])
+        first, highest = _scores(network, targets, grey), scores
+        rigid = scores == first
+    else:
+        ends = torch.tensor(ascent.ended, device=ascent.values.device)
+        lives = torch.arange(len(ascent.values), device=ends.device)[:, None] < ends
+        first = ascent.values[0]
+        highest = torch.maximum(ascent.values.where(lives, -torch.inf).max(0).values, scores)
+        rigid = ((ascent.values == first) | ~lives).all(0) & (scores == first)
+    fell = highest - first <= 1e-6 * first.abs().clamp(min=1e-6)
+    return fell & (rigid if len(ascent.values) < SETTLES else torch.ones_like(fell))
 
 
 def _scores(network: Network, targets: Sequence[Target], images: Tensor) -> Tensor:

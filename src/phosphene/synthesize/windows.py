@@ -61,7 +61,7 @@ def gradient_by_windows(
     overlap: int,
     shift: tuple[int, int],
 ) -> tuple[Tensor, Tensor]:
-    """`(value, gradient [1, 3, H, W])` of an image `[1, 3, H, W]`.
+    """`(value, gradient [1, 3, H, W])` of an image `[1, 3, H, W]`; the value is the mean over the windows.
 
     Args:
         gradient: of one window `[1, 3, h, w]`: its value and `[1, 3, h, w]`.
@@ -86,5 +86,5 @@ def gradient_by_windows(
         weights[place] += weight
         values.append(value)
     total /= weights.clamp(min=1e-6)
-    value = torch.stack(values).sum()
+    value = torch.stack(values).mean()
     return value, total.roll((-shift[0], -shift[1]), (2, 3)) if any(shift) else total

@@ -5,9 +5,11 @@ from __future__ import annotations
 from phosphene import observe
 from phosphene.errors import LayerError
 from phosphene.jobs.command import command_line
+from phosphene.models import Network
 from phosphene.progress import Job
 from phosphene.report.page import Section
 from phosphene.report.stage import Stage, figure
+from phosphene.synthesize.smallest import smallest_side
 
 TITLE = "Neurons through the depth"
 
@@ -22,7 +24,7 @@ def make(stage: Stage) -> Job[Section | None]:
         return None
     parameters = {
         **stage.source(), "layers": layers, "per_layer": PER_LAYER, "steps": STEPS, "seed": stage.seed,
-        "size": min(SIDE, *stage.network.input_size),
+        "size": _side(stage.network, layers),
     }  # fmt: skip
     outcome = yield from stage.run("visualize", parameters, part="neurons")
     silent = sum("silent" in row for row in outcome.facts["targets"])
@@ -45,3 +47,9 @@ def make(stage: Stage) -> Job[Section | None]:
         command=command_line("visualize", parameters),
         seconds=0,
     )  # fmt: skip
+
+
+def _side(network: Network, layers: list[str]) -> str | None:
+    """A side that all of the layers can see, as the command line has it; None, the network's input, where there is none."""
+    least = max(smallest_side(network, layer) for layer in layers)
+    return str(SIDE) if least <= SIDE <= min(network.input_size) else None
