@@ -400,6 +400,7 @@ def test_a_zoom_is_a_film_and_its_last_frame(run: Any, film: str) -> None:
     assert np.abs(frames[-1] - last).mean() < 8  # but for the film's compression
     assert np.abs(frames[0] - last).mean() > np.abs(frames[-2] - last).mean() > np.abs(frames[-1] - last).mean()
     beside = recipe.Recipe.from_json(path.with_name(f"{path.name}.json").read_text())
+    assert beside.notes.pop("film") == {"frames": 4, "fps": 8}
     assert beside == recipe.read(still) and beside.parameters["zoom"] == 4 and "keep" not in beside.parameters
     if film == "webp":
         with Image.open(path) as picture:

@@ -35,7 +35,7 @@ ARGUMENTS = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # other tests look at the defaults
 def few_steps() -> Iterator[None]:
     """`visualize` takes few steps where nobody says how many, and the sections that move an image are small."""
     defaults = visualize.__kwdefaults__
@@ -48,7 +48,7 @@ def few_steps() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def toured(tmp_path_factory: pytest.TempPathFactory, few_steps: None) -> Iterator[Path]:
     """The folder of a tour's report, `lecture/`, with the photograph in it; relative paths start in its parent."""
     folder = tmp_path_factory.mktemp("tour")

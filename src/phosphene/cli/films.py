@@ -61,10 +61,10 @@ def make_film(
         with Film(path, fps) as frames:
             job = function_of(verb)(workshop, **parameters, keep=frames.add)
             outcome: Outcome = terminal.run(job, said, workshop)
-        notes = {**outcome.notes, "film": {"frames": frames.count, "fps": fps}}
-        recipe = workshop.recipe(verb, parameters, outcome.pictures[0].name, notes).to_json()
-        write_whole(beside(path), (recipe + "\n").encode(), overwrite=True)
-        write([(still, outcome.pictures[0].image, recipe)], overwrite=True)
+        first, notes = outcome.pictures[0], {**outcome.notes, "film": {"frames": frames.count, "fps": fps}}
+        of_film, of_still = (workshop.recipe(verb, parameters, first.name, n).to_json() for n in (notes, outcome.notes))
+        write_whole(beside(path), (of_film + "\n").encode(), overwrite=True)
+        write([(still, first.image, of_still)], overwrite=True)  # is made again without a film
     terminal.say(f"wrote {path}: {frames.count} frames, {frames.count / fps:.1f} s", said)
     terminal.say(f"wrote {still}, its last frame", said)
     terminal.facts(

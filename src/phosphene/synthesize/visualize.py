@@ -281,16 +281,14 @@ def _judge(network: Network, targets: Sequence[Target], ascent: Ascent, natural:
 
 def _silent(network: Network, targets: Sequence[Target], ascent: Ascent, scores: Tensor, natural: bool) -> Tensor:
     """`[N]`, whether a target's value never rose above what it was in the beginning, though there was time for it."""
-    if natural:  # the values of the ascent tell of the prior too
+    if natural:  # the prior moves the picture too, be it against the score: silent is what is always the same
         grey = network.mean.expand(1, 3, 1, 1).expand(len(scores), 3, *ascent.images.shape[2:])
-        first, highest = _scores(network, targets, grey), scores
-        rigid = scores == first
-    else:
-        ends = torch.tensor(ascent.ended, device=ascent.values.device)
-        lives = torch.arange(len(ascent.values), device=ends.device)[:, None] < ends
-        first = ascent.values[0]
-        highest = torch.maximum(ascent.values.where(lives, -torch.inf).max(0).values, scores)
-        rigid = ((ascent.values == first) | ~lives).all(0) & (scores == first)
+        return torch.isclose(scores, _scores(network, targets, grey), rtol=1e-6, atol=1e-9)
+    ends = torch.tensor(ascent.ended, device=ascent.values.device)
+    lives = torch.arange(len(ascent.values), device=ends.device)[:, None] < ends
+    first = ascent.values[0]
+    highest = torch.maximum(ascent.values.where(lives, -torch.inf).max(0).values, scores)
+    rigid = ((ascent.values == first) | ~lives).all(0) & (scores == first)
     fell = highest - first <= 1e-6 * first.abs().clamp(min=1e-6)
     return fell & (rigid if len(ascent.values) < SETTLES else torch.ones_like(fell))
 
