@@ -33,13 +33,15 @@ def prepared() -> Any:
     return render, param, objectives, transform
 
 
-def render(network: Network, objectives: Sequence[Any], *, steps: int, size: int, batch: bool = False) -> Tensor:
+def render(
+    network: Network, objectives: Sequence[Any], *, steps: int, size: int, batch: bool = False, frozen: bool = False
+) -> Tensor:
     """Pictures `[N, 3, size, size]` of lucent's objectives: one by one, or as a batch of one joint objective.
 
-    The network's module is frozen, which spares lucent the gradients of the weights.
+    `frozen`: freeze the module first, which spares lucent the gradients of the weights; its documentation doesn't.
     """
     renderer, param, _, transform = prepared()
-    module = network.module.eval().requires_grad_(False)
+    module = network.module.eval().requires_grad_(not frozen)
     transforms = [*transform.standard_transforms, network.normalise]
     if batch:
         joint = objectives[0]

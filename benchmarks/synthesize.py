@@ -45,12 +45,15 @@ def speed(steps: int = 20) -> None:
         def ours(network: Network = network, layer: str = layer, settings: Settings = settings) -> None:
             run(synthesize.visualize(network, [Unit(layer, 7)], settings=settings))
 
-        def theirs(network: Network = network, layer: str = layer) -> None:
-            objective = objectives.channel(layer.replace(".", "_"), 7)
-            lucent_peer.render(network, [objective], steps=steps, size=SIZE)
+        for frozen in (False, True):
 
-        found = compare(f"{net} {layer}, {steps} steps", ours, theirs, rounds=5)
-        print(found, f"  {steps / found.ours:.1f} against {steps / found.peer:.1f} steps/s")
+            def theirs(network: Network = network, layer: str = layer, frozen: bool = frozen) -> None:
+                objective = objectives.channel(layer.replace(".", "_"), 7)
+                lucent_peer.render(network, [objective], steps=steps, size=SIZE, frozen=frozen)
+
+            how = "lucent with frozen weights" if frozen else "lucent as documented"
+            found = compare(f"{net} {layer}, {steps} steps, {how}", ours, theirs, rounds=5)
+            print(found, f"  {steps / found.ours:.1f} against {steps / found.peer:.1f} steps/s", flush=True)
 
         units = [Unit(layer, channel) for channel in range(16)]
 
@@ -62,14 +65,17 @@ def speed(steps: int = 20) -> None:
                 run(synthesize.visualize(network, [unit], settings=settings))
 
         print(compare(f"{net} sixteen channels, one batch over runs", batch, each, rounds=3))
-        together = run(synthesize.visualize(network, units, settings=Settings(steps=3))).images
-        alone = torch.cat([run(synthesize.visualize(network, [u], settings=Settings(steps=3))).images for u in units])
-        assert (together - alone).abs().max() < 0.02, "the batch gives other pictures"
+        # Adam's first steps take rounding errors for directions, so pixels differ where nothing depends on them.
+        together = run(synthesize.visualize(network, units, settings=settings)).scores
+        alone = torch.cat([run(synthesize.visualize(network, [unit], settings=settings)).scores for unit in units])
+        torch.testing.assert_close(together, alone, rtol=0.05, atol=1e-3, msg="the batch gives other pictures")
 
 
-def classes(count: int, peer_count: int, folder: Path | None) -> None:
+def classes(count: int, peer_count: int, folder: Path | None, only: str | None) -> None:
     """Class images of each net, judged by itself and by the other, beside lucent's defaults at the same time per picture."""
     for net, other in zip(NETS, reversed(NETS), strict=True):
+        if only not in (None, net):
+            continue
         network, judge = phosphene.load(net, device="cpu"), phosphene.load(other, device="cpu")
         wanted = [place * 1000 // count for place in range(count)]
         begun = time.perf_counter()
@@ -120,18 +126,20 @@ def _hits(network: Network, made: Tensor, wanted: list[int]) -> tuple[float, flo
     return float(hit[:, 0].float().mean()), float(hit.any(1).float().mean())
 
 
-def invert(folder: Path, count: int) -> None:
+def invert(folder: Path, count: int, nets: list[str], only: list[str]) -> None:
     """Relative error and recognition of each landmark layer, on photographs of a folder."""
     paths = images.find(folder)
     paths = [paths[place * len(paths) // count] for place in range(count)]
     judge = phosphene.load("efficientnet_lite0", device="cpu")
-    for net in ("squeezenet1_1", "vgg16"):
+    for net in nets:
         network = phosphene.load(net, device="cpu")
         sees = network if network.classifies else judge
         photos = torch.cat([network.preprocess(images.read(path)) for path in paths])
         own = [found.indices[0] for found in sees.predict(photos)]
         layers = observe.landmarks(network)
         for place, layer in enumerate(layers):
+            if only and layer not in only:
+                continue
             begun = time.perf_counter()
             found = run(synthesize.invert(network, photos, layer))
             seen = [prediction.indices[0] for prediction in sees.predict(found.images)]
@@ -180,17 +188,22 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=100)
     parser.add_argument("--lucent", type=int, default=20)
     parser.add_argument("--photos", type=int, default=10)
+    parser.add_argument("--nets", default="squeezenet1_1,vgg16", help="of the inversions")
+    parser.add_argument("--layers", default="", help="of the inversions; default: all landmarks")
+    parser.add_argument("--only", choices=NETS, help="class images of this network alone")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     keep_memory()  # as the command line does, for ours and the peer
     if options.part in ("all", "speed"):
         speed()
     if options.part in ("all", "classes"):
-        classes(options.classes, options.lucent, options.out)
+        classes(options.classes, options.lucent, options.out, options.only)
     if options.part == "invert" or (options.part == "all" and options.folder):
         if options.folder is None:
             parser.error("invert needs a folder of photographs")
-        invert(options.folder, options.photos)
+        invert(
+            options.folder, options.photos, options.nets.split(","), options.layers.split(",") if options.layers else []
+        )
     if options.part in ("all", "dream"):
         dream()
 

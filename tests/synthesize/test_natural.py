@@ -15,7 +15,7 @@ from phosphene.models import Network, Unit, load
 from phosphene.progress import run
 from phosphene.synthesize import Natural, Settings, measure, natural_layers, visualize
 from phosphene.synthesize import natural as module
-from phosphene.synthesize.natural import LEAST, shipped
+from phosphene.synthesize.natural import LEAST, Moments, shipped
 from phosphene.synthesize.objectives import class_scores
 from phosphene.synthesize.visualize import resolved
 
@@ -45,6 +45,16 @@ def by_hand(activation: Tensor) -> list[tuple[float, float]]:
         mean = sum(values) / len(values)
         found.append((mean, math.sqrt(sum((value - mean) ** 2 for value in values) / len(values) + 1e-6)))
     return found
+
+
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
+def test_moments_and_their_gradients(form: torch.memory_format) -> None:
+    activation = (torch.randn(3, 5, 7, 9, dtype=torch.float64) + 2).to(memory_format=form).requires_grad_()
+    deviation, mean = Moments.apply(activation)
+    variance, wanted = torch.var_mean(activation, (2, 3), correction=0)
+    torch.testing.assert_close(deviation, (variance + 1e-6).sqrt())
+    torch.testing.assert_close(mean, wanted)
+    assert torch.autograd.gradcheck(Moments.apply, activation)
 
 
 def test_layers_are_the_landmarks_but_the_last(network: Network) -> None:
@@ -99,7 +109,10 @@ def test_each_image_stands_alone(network: Network, pictures: list[Tensor]) -> No
     together = score(torch.cat([first, second]))
     alone = class_scores(network, [1], natural=natural, weight=0.5)(first)
     torch.testing.assert_close(together[:1], alone, atol=1e-5, rtol=1e-5)
-    wanted = network.logits(first)[0, 1] - 0.5 * natural.distance(network.record(first, list(natural.layers)))[0]
+    wanted = (
+        network.logits(first)[0, 1]
+        - 0.5 * natural.spread * natural.distance(network.record(first, list(natural.layers)))[0]
+    )
     torch.testing.assert_close(alone[0], wanted.detach(), atol=1e-5, rtol=1e-5)
 
 

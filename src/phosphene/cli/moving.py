@@ -75,6 +75,12 @@ def visualize(
     decay: Annotated[float, Parameter(help="Fourier canvas: frequency f counts 1/f^decay; more is smoother.")] = 1.0,
     steps: Annotated[int, Parameter(help="Steps of gradient ascent, at most.")] = 200,
     rate: Annotated[float | None, Parameter(help="Adam's learning rate; default: what suits the canvas.")] = None,
+    schedule: Annotated[
+        Literal["constant", "cosine"] | None,
+        Parameter(
+            help="Of the rate; cosine warms up and cools down; default: constant for pixels, cosine for fourier."
+        ),
+    ] = None,
     patience: Annotated[int, Parameter(help="End a picture that has not risen over so many steps; 0: never.")] = 0,
     contrast: Annotated[
         float, Parameter(help="How much the scores of all classes count against that of the class; 1: log-probability.")
@@ -132,8 +138,8 @@ def visualize(
         "classes": split(class_), "layers": split(layer), "units": split(unit), "per_layer": per_layer,
         "direction": _text(direction), "patches": _text(patches), "several": several, "diversity": diversity,
         "net": net, **source.parameters(), "canvas": canvas, "colours": colours, "steps": steps, "rate": rate,
-        "patience": patience, "natural": natural, "like": _text(like), "contrast": contrast, "l2": l2, "tv": tv,
-        "beta": beta, "lp": lp, "p": p, "blur": blur,
+        "schedule": schedule, "patience": patience, "natural": natural, "like": _text(like), "contrast": contrast,
+        "l2": l2, "tv": tv, "beta": beta, "lp": lp, "p": p, "blur": blur,
         "clip_norm": clip_norm, "clip_gradient": clip_gradient, "jitter": jitter, "rotate": rotate, "scale": scale,
         "crop": crop, "grain": grain, "decay": decay, "noise": noise, "size": size, "seed": seed,
     }  # fmt: skip

@@ -48,6 +48,7 @@ def visualize(
     decay: float = USUAL.decay,
     steps: int = USUAL.steps,
     rate: float | None = USUAL.rate,
+    schedule: synthesize.ScheduleName | None = USUAL.schedule,
     natural: float | None = USUAL.natural,
     like: str | None = None,
     contrast: float = USUAL.contrast,
@@ -82,10 +83,10 @@ def visualize(
     targets = _targets(workshop, network, classes, layers, units, per_layer, direction)
     sides = _size(network, size, targets)
     settings = synthesize.Settings(
-        canvas=canvas, colours=colours, decay=decay, steps=steps, rate=rate, natural=natural, contrast=contrast, l2=l2,
-        tv=tv, beta=beta, lp=lp, p=p, blur=blur, clip_norm=clip_norm, clip_gradient=clip_gradient, jitter=jitter,
-        rotate=rotate, scale=scale, crop=crop, grain=grain, noise=noise, several=several, diversity=diversity,
-        patience=patience,
+        canvas=canvas, colours=colours, decay=decay, steps=steps, rate=rate, schedule=schedule, natural=natural,
+        contrast=contrast, l2=l2, tv=tv, beta=beta, lp=lp, p=p, blur=blur, clip_norm=clip_norm,
+        clip_gradient=clip_gradient, jitter=jitter, rotate=rotate, scale=scale, crop=crop, grain=grain,
+        noise=noise, several=several, diversity=diversity, patience=patience,
     )  # fmt: skip
     beside = None if patches is None else photographs(workshop, network, targets, patches)
     of_photographs = None

@@ -8,7 +8,7 @@ from phosphene.synthesize.dream import Dream, DreamSettings, dream, zoom
 from phosphene.synthesize.invert import Inversion, InversionSettings, SilentLayerError, invert
 from phosphene.synthesize.natural import Natural, measure, natural_layers
 from phosphene.synthesize.pace import Restart
-from phosphene.synthesize.settings import CanvasName, Settings
+from phosphene.synthesize.settings import CanvasName, ScheduleName, Settings
 from phosphene.synthesize.targets import Direction, Target, parse_channels
 from phosphene.synthesize.visualize import Visualization, visualize
 
@@ -25,6 +25,7 @@ __all__ = [
     "Natural",
     "PixelCanvas",
     "Restart",
+    "ScheduleName",
     "Settings",
     "SilentLayerError",
     "Target",

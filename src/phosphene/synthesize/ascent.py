@@ -8,6 +8,7 @@ periodic operations.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,18 @@ from phosphene.synthesize.pace import Pace, Restart
 from phosphene.synthesize.priors import Penalty, Periodic
 from phosphene.synthesize.redirect import RedirectRule
 from phosphene.synthesize.transforms import Transform
+
+WARM, LEAST_SHARE = 0.1, 0.1
+LAST = 0.05
+
+
+def cosine(share: float) -> float:
+    """The share of the rate when `share` of the steps is done: up over the first tenth, then down like half a cosine.
+
+    Adam's first steps are as long as all others, however little is known by then, and leave the borders of the first
+    random movements in the picture; the last ones, if they stay long, leave grain.
+    """
+    return min(1.0, LEAST_SHARE + share / WARM) * (LAST + (1 - LAST) * (0.5 + 0.5 * math.cos(math.pi * share)))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,15 +29,23 @@ from phosphene.progress import Job, Started, Step
 SHIPPED = Path(__file__).with_name("data")
 LEAST = 0.05
 """Spreads count as at least this share of their layer's mean: a channel that is silent on photographs may still move."""
+_SPREAD = "spread of the scores"
 FEWEST = 8
 """Photographs that tell a spread."""
 
 
 @dataclass(frozen=True)
 class Natural:
-    """What is natural for a network: for each layer `[4, C]`, the rows M, S, D, T of the formula."""
+    """What is natural for a network.
+
+    Attributes:
+        layers: for each layer `[4, C]`, the rows M, S, D, T of the formula.
+        spread: the standard deviation of a photograph's scores over the classes, on average; distances are weighed by it,
+            so that a weight means the same for networks whose scores are large and small. 1 without classes.
+    """
 
     layers: Mapping[str, Tensor]
+    spread: float = 1.0
 
     def distance(self, found: Mapping[str, Tensor]) -> Tensor:
         """R of each image, `[N]`, from the outputs `[N, C, H, W]` of the layers; differentiable."""
@@ -45,11 +54,12 @@ class Natural:
 
     def to(self, like: Tensor) -> Natural:
         """The same where `like` is, in its type."""
-        return Natural({layer: table.to(like) for layer, table in self.layers.items()})
+        return Natural({layer: table.to(like) for layer, table in self.layers.items()}, self.spread)
 
     def write(self, path: Path) -> None:
         """Into a safetensors file, in half precision."""
-        save_state_dict({layer: table.half().cpu() for layer, table in self.layers.items()}, path)
+        tables = {layer: table.half().cpu() for layer, table in self.layers.items()}
+        save_state_dict({**tables, _SPREAD: torch.tensor([self.spread])}, path)
 
 
 def _distance(activation: Tensor, table: Tensor) -> Tensor:
@@ -58,9 +68,36 @@ def _distance(activation: Tensor, table: Tensor) -> Tensor:
 
 
 def _moments(activation: Tensor) -> tuple[Tensor, Tensor]:
-    """Standard deviation and mean over the places, each `[N, C]`."""
-    variance, mean = torch.var_mean(activation, (2, 3), correction=0)
-    return (variance + 1e-6).sqrt(), mean
+    """Standard deviation and mean over the places, each `[N, C]`; see `Moments`."""
+    deviation, mean = Moments.apply(activation)  # pyright: ignore[reportGeneralTypeIssues]
+    return deviation, mean
+
+
+class Moments(torch.autograd.Function):
+    """Standard deviation `sqrt(var + 1e-6)` and mean over the places of maps `[N, C, H, W]`, each `[N, C]`.
+
+    `torch.var_mean` and its gradient take four times as long: here each way is one pass over maps that lie in memory
+    channel after channel.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, activation: Tensor) -> tuple[Tensor, Tensor]:
+        """The moments, by E[x^2] - E[x]^2."""
+        rows = activation.permute(0, 2, 3, 1).flatten(1, 2)
+        share = rows.new_full((1, 1, rows.shape[1]), 1 / rows.shape[1]).expand(len(rows), 1, -1)
+        mean = torch.bmm(share, rows)[:, 0]
+        variance = torch.bmm(share, rows.square())[:, 0] - mean.square()
+        deviation = (variance.clamp(min=0) + 1e-6).sqrt()
+        ctx.save_for_backward(activation, deviation, mean)
+        return deviation, mean
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """`(g_m + g_d (x - m) / d) / n`."""
+        activation, deviation, mean = ctx.saved_tensors
+        along = slopes[0] / deviation / activation[0, 0].numel()
+        constant = slopes[1] / activation[0, 0].numel() - along * mean
+        return torch.addcmul(constant[..., None, None], activation, along[..., None, None])
 
 
 def natural_layers(network: Network) -> list[str]:
@@ -84,14 +121,19 @@ def measure(network: Network, pictures: Pictures) -> Job[Natural]:
         raise PhospheneError(f"{network.name} has a single layer with maps: there is nothing to compare but its target")
     yield Started("measure what is natural", len(pictures), "image")
     seen: dict[str, list[Tensor]] = {layer: [] for layer in layers}
+    spreads: list[Tensor] = []
+    read = network.reader(layers, to_end=network.classifies)
     together = network.batch_size(network.input_size)
     skipped: dict[int, str] = {}
     for start in range(0, len(pictures), together):
         images = readable(pictures, range(start, min(start + together, len(pictures))), skipped)
         if images:
-            found = network.record(torch.stack(list(images.values())).to(network.mean), layers)
+            with torch.no_grad():
+                found = read(torch.stack(list(images.values())).to(network.mean))
             for layer in layers:
                 seen[layer].append(torch.stack(_moments(found[layer]), 1))
+            if network.classifies:
+                spreads.append(found[""].std(1))
         yield Step(min(start + together, len(pictures)))
     count = len(pictures) - len(skipped)
     if count < FEWEST:
@@ -99,7 +141,7 @@ def measure(network: Network, pictures: Pictures) -> Job[Natural]:
     tables = {layer: _table(torch.cat(parts)) for layer, parts in seen.items()}
     if not all(bool(table.isfinite().all()) for table in tables.values()):
         raise PhospheneError(f"{network.name} gives NaN or infinity for some of the photographs")
-    return Natural(tables)
+    return Natural(tables, float(torch.cat(spreads).mean()) if spreads else 1.0)
 
 
 def _table(moments: Tensor) -> Tensor:
@@ -119,4 +161,6 @@ def shipped(network: Network) -> Natural | None:
     path = SHIPPED / file_name(digest(network.module.state_dict()))
     if not path.is_file():
         return None
-    return Natural(read_state_dict(path)).to(network.mean)
+    tables = read_state_dict(path)
+    spread = float(tables.pop(_SPREAD))
+    return Natural(tables, spread).to(network.mean)

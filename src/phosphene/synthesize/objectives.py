@@ -33,7 +33,7 @@ def class_scores(
         contrast: `S_c - contrast log sum_k exp S_k`: how much the scores of all classes count against that of the class;
             0 is the slide's objective, 1 the log-probability.
         natural: how channels behave on photographs; None: no such prior.
-        weight: how much `natural.distance` is subtracted.
+        weight: how much `natural.spread` times `natural.distance` is subtracted.
 
     Raises:
         LabelError, NetworkError: no such class, no classes.
@@ -46,7 +46,7 @@ def class_scores(
         scores = found[""].gather(1, chosen[:, None])[:, 0]
         if contrast:
             scores = scores - contrast * found[""].logsumexp(1)
-        return scores - weight * natural.distance(found) if natural else scores
+        return scores - weight * natural.spread * natural.distance(found) if natural else scores
 
     return objective
 

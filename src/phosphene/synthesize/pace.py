@@ -124,7 +124,7 @@ class Pace:
     def _restart(self, step: int, height: Tensor) -> None:
         if step == 1:
             raise PhospheneError(
-                f"the objective is {height.tolist()} where it begins, at step 1: the network gives no finite number there"
+                f"the objective is {height.tolist()} where it begins, at step 1: it, or its gradient, is no finite number"
             )
         for place in self._bad.nonzero().flatten().tolist():
             self.share[place] /= 2

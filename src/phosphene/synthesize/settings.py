@@ -10,6 +10,7 @@ from phosphene.errors import PhospheneError
 from phosphene.synthesize.canvas import ColourSpace
 
 CanvasName: TypeAlias = Literal["pixel", "fourier"]
+ScheduleName: TypeAlias = Literal["constant", "cosine"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,9 @@ class Settings:
         canvas: `pixel` (the slide's: pixels, from zeros) or `fourier` (a spectrum).
         steps: how many, at most.
         rate: Adam's learning rate; None: what suits the canvas.
-        l2: lambda, the weight of `||I||^2`; None: what suits the canvas.
+        schedule: `constant`, or `cosine`: risen to over the first tenth of the steps, and falling from the beginning to
+            the end; None: what suits the canvas.
+        l2: lambda, the weight of `||I||^2`; None: what suits the canvas, and 0 where the natural prior counts.
         grain: noise of up to this standard deviation, of 0 to 1, added before each step.
         tv, beta: weight and exponent of total variation.
         lp, p: weight and exponent of `sum |I|^p`.
@@ -45,6 +48,7 @@ class Settings:
     canvas: CanvasName = "fourier"
     steps: int = 200
     rate: float | None = None
+    schedule: ScheduleName | None = None
     l2: float | None = None
     blur: float | None = None
     clip_norm: float | None = None
@@ -68,7 +72,8 @@ class Settings:
     patience: int = 0
 
 
-RATES: dict[str, float] = {"pixel": 0.2, "fourier": 0.01}
+RATES: dict[str, float] = {"pixel": 0.2, "fourier": 0.03}
+SCHEDULES: dict[str, ScheduleName] = {"pixel": "constant", "fourier": "cosine"}
 L2_WEIGHTS: dict[str, float] = {"pixel": 1e-5, "fourier": 3e-4}
 COLOURS: dict[str, ColourSpace] = {"pixel": "rgb", "fourier": "decorrelated"}
 NOISE: dict[str, float] = {"pixel": 0.3, "fourier": 1.0}
@@ -91,6 +96,8 @@ def check_settings(settings: Settings, targets: Sequence[object]) -> None:
         raise PhospheneError(f"unknown canvas '{settings.canvas}': choose pixel or fourier")
     if settings.steps < 1:
         raise PhospheneError(f"steps start at 1, got {settings.steps}")
+    if settings.schedule not in (None, "constant", "cosine"):
+        raise PhospheneError(f"unknown schedule '{settings.schedule}': choose constant or cosine")
     if settings.rate is not None and not settings.rate > 0:
         raise PhospheneError(f"a rate is positive, got {settings.rate}")
     for name in ("blur", "clip_norm", "clip_gradient"):

@@ -22,7 +22,7 @@ from phosphene.errors import PhospheneError
 from phosphene.models import Network, Unit
 from phosphene.progress import Job, Started, relay, shifted
 from phosphene.synthesize import priors
-from phosphene.synthesize.ascent import Ascent, ascend
+from phosphene.synthesize.ascent import Ascent, ascend, cosine
 from phosphene.synthesize.canvas import FourierCanvas, PixelCanvas
 from phosphene.synthesize.natural import Natural, shipped
 from phosphene.synthesize.objectives import Objective, class_scores, different, unit_activations
@@ -35,6 +35,7 @@ from phosphene.synthesize.settings import (
     NATURAL,
     NOISE,
     RATES,
+    SCHEDULES,
     Settings,
     check_settings,
 )
@@ -187,6 +188,7 @@ def _climb(
         penalties=_penalties(chosen),
         periodic=_periodic(chosen) if chosen.canvas == "pixel" else (),
         transform=_transform(chosen),
+        schedule=cosine if (chosen.schedule or SCHEDULES[chosen.canvas]) == "cosine" else None,
         generator=torch.Generator().manual_seed(seed),
         patience=chosen.patience,
     )
@@ -220,7 +222,8 @@ def _objective(
 
 
 def _penalties(settings: Settings) -> list[priors.Penalty]:
-    l2 = settings.l2 if settings.l2 is not None else L2_WEIGHTS[settings.canvas]
+    usual = 0.0 if settings.natural else L2_WEIGHTS[settings.canvas]
+    l2 = settings.l2 if settings.l2 is not None else usual
     found = [priors.l2(l2)] if l2 else []
     found += [priors.total_variation(settings.tv, settings.beta)] if settings.tv else []
     return found + ([priors.lp(settings.lp, settings.p)] if settings.lp else [])
