@@ -46,11 +46,24 @@ def run() -> None:
             Path("photos").mkdir()
             for name in PHOTOS:
                 shutil.copyfile(data / name, Path("photos") / name)
+                _tiles(Path("photos") / name, Path("tiles") / Path(name).stem)
             _pictures()
             _terminals()
             _tour()
         finally:
             os.chdir(before)
+
+
+def _tiles(photo: Path, folder: Path, side: int = 4) -> None:
+    """A photograph cut into squares, for a map that has something to sort."""
+    folder.mkdir(parents=True)
+    with Image.open(photo) as opened:
+        picture = opened.convert("RGB")
+    edge = min(picture.width, picture.height) // side
+    for row in range(side):
+        for column in range(side):
+            left, top = column * (picture.width - edge) // (side - 1), row * (picture.height - edge) // (side - 1)
+            picture.crop((left, top, left + edge, top + edge)).save(folder / f"{row}{column}.png")
 
 
 def _pictures() -> None:
@@ -66,6 +79,7 @@ def _pictures() -> None:
     _sheet("neurons", ["visualize", "--layers", "all", "--per-layer", "9", "--size", "128"])
     _sheet("dream", ["dream", "china.jpg"])
     _sheet("invert", ["invert", "cat.png"])
+    _sheet("embed", ["embed", "tiles"])
 
 
 def _sheet(name: str, words: list[str]) -> None:

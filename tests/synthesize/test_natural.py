@@ -173,7 +173,7 @@ def test_the_bundled_networks_have_one(bundled_network: Network, photos: Tensor)
 
 def test_what_counts(network: Network, squeezenet: Network, pictures: list[Tensor]) -> None:
     usual, known = resolved(squeezenet, Settings(), [3])
-    assert usual.natural == 10 and isinstance(known, Natural)
+    assert usual.natural == 1.5 and isinstance(known, Natural)
     assert resolved(squeezenet, Settings(canvas="pixel"), [3]) == (Settings(canvas="pixel", natural=0.0), None)
     assert resolved(network, Settings(), [3]) == (Settings(natural=0.0), None)  # nobody knows what is natural for it
     natural = run(measure(network, pictures))

@@ -72,7 +72,12 @@ def visualize(
         Literal["rgb", "decorrelated"] | None,
         Parameter(help="Colours that a step moves; default: rgb for pixels, decorrelated for fourier."),
     ] = None,
-    decay: Annotated[float, Parameter(help="Fourier canvas: frequency f counts 1/f^decay; more is smoother.")] = 1.0,
+    decay: Annotated[
+        float | None,
+        Parameter(
+            help="Fourier canvas: frequency f counts 1/f^decay; more is smoother; default: what suits the network."
+        ),
+    ] = None,
     steps: Annotated[int, Parameter(help="Steps of gradient ascent, at most.")] = 200,
     rate: Annotated[float | None, Parameter(help="Adam's learning rate; default: what suits the canvas.")] = None,
     schedule: Annotated[
@@ -113,9 +118,13 @@ def visualize(
         float | None,
         Parameter(group=_PRIOR, help="Pixel canvas: share of least useful pixels set to 0; default: 0.02."),
     ] = None,
-    jitter: Annotated[int, Parameter(group=_MOVES, help="Shift, in pixels.")] = 16,
+    jitter: Annotated[
+        int | None, Parameter(group=_MOVES, help="Shift, in pixels; default: what suits the network.")
+    ] = None,
     rotate: Annotated[float, Parameter(group=_MOVES, help="Rotation, in degrees.")] = 15.0,
-    scale: Annotated[float, Parameter(group=_MOVES, help="Zoom: 0.2 for 0.8 to 1.2.")] = 0.2,
+    scale: Annotated[
+        float | None, Parameter(group=_MOVES, help="Zoom: 0.2 for 0.8 to 1.2; default: what suits the network.")
+    ] = None,
     crop: Annotated[float, Parameter(group=_MOVES, help="Windows of at least this share of the sides; 1: none.")] = 1.0,
     grain: Annotated[float, Parameter(group=_MOVES, help="Noise of up to this standard deviation, of 0 to 1.")] = 0.0,
     noise: Annotated[

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
+from torch import nn
+
 from phosphene.errors import PhospheneError
+from phosphene.models import Network
 from phosphene.synthesize.canvas import ColourSpace
 
 CanvasName: TypeAlias = Literal["pixel", "fourier"]
@@ -15,7 +18,7 @@ ScheduleName: TypeAlias = Literal["constant", "cosine"]
 
 @dataclass(frozen=True)
 class Settings:
-    """How the image is moved. The defaults are for `squeezenet1_1`.
+    """How the image is moved. What is None is decided by the canvas and the network (see `suited`).
 
     Attributes:
         canvas: `pixel` (the slide's: pixels, from zeros) or `fourier` (a spectrum).
@@ -30,15 +33,15 @@ class Settings:
         blur: sigma in pixels of the Gaussian blur, done every 2 steps; pixel canvas only; None: 0.7; 0: none.
         clip_norm, clip_gradient: share of the pixels set to 0 every 10 steps, by smallest norm and by smallest
             contribution; pixel canvas only; None: 0.02; 0: none.
-        jitter: random shift in pixels before each step.
+        jitter: random shift in pixels before each step; None: what suits the network.
         rotate: random rotation in degrees.
-        scale: random zoom, 0.2 for 0.8 to 1.2.
+        scale: random zoom, 0.2 for 0.8 to 1.2; None: what suits the network.
         crop: random windows of at least this share of the sides; 1: none.
         colours: `rgb` or `decorrelated`; None: what suits the canvas.
         noise: strength of the noise that is added to the zeros; it differs from picture to picture.
         several: pictures of each target, pushed apart from each other.
         diversity: how hard.
-        decay: Fourier canvas: frequency f is scaled by `1/f^decay`; more is smoother.
+        decay: Fourier canvas: frequency f is scaled by `1/f^decay`; more is smoother; None: what suits the network.
         natural: nu, for classes: how much the distance to photographs counts; None: what suits the canvas, if it is known
             what is natural for the network.
         contrast: for classes, how much the scores of all classes count against that of the class (see `class_scores`).
@@ -53,9 +56,9 @@ class Settings:
     blur: float | None = None
     clip_norm: float | None = None
     clip_gradient: float | None = None
-    jitter: int = 16
+    jitter: int | None = None
     rotate: float = 15.0
-    scale: float = 0.2
+    scale: float | None = None
     crop: float = 1.0
     grain: float = 0.0
     tv: float = 0.0
@@ -68,8 +71,31 @@ class Settings:
     diversity: float = 0.5
     natural: float | None = None
     contrast: float = 0.0
-    decay: float = 1.0
+    decay: float | None = None
     patience: int = 0
+
+
+def suited(settings: Settings, network: Network, *, units: bool) -> Settings:
+    """The settings with decay, jitter and scale filled in; for units also the rate and l2 of a grainy network.
+
+    Depthwise convolutions have gradients full of grain: such networks get a smoother spectrum, which needs larger steps
+    where no prior asks for contrast, and larger movements.
+    """
+    layers = (module for module in network.module.modules() if isinstance(module, nn.Conv2d))
+    grainy = any(1 < layer.groups == layer.in_channels for layer in layers)
+    decay, jitter, scale = (1.5, 32, 0.5) if grainy else (1.0, 16, 0.2)
+    if grainy and units and settings.canvas == "fourier":
+        settings = replace(
+            settings,
+            rate=0.1 if settings.rate is None else settings.rate,
+            l2=3e-5 if settings.l2 is None else settings.l2,
+        )
+    return replace(
+        settings,
+        decay=decay if settings.decay is None else settings.decay,
+        jitter=jitter if settings.jitter is None else settings.jitter,
+        scale=scale if settings.scale is None else settings.scale,
+    )
 
 
 RATES: dict[str, float] = {"pixel": 0.2, "fourier": 0.03}
@@ -78,7 +104,7 @@ L2_WEIGHTS: dict[str, float] = {"pixel": 1e-5, "fourier": 3e-4}
 COLOURS: dict[str, ColourSpace] = {"pixel": "rgb", "fourier": "decorrelated"}
 NOISE: dict[str, float] = {"pixel": 0.3, "fourier": 1.0}
 """What is added to the zeros where several pictures of a target are made."""
-NATURAL: dict[str, float] = {"pixel": 0.0, "fourier": 10.0}
+NATURAL: dict[str, float] = {"pixel": 0.0, "fourier": 1.5}
 BLUR = 0.7
 CLIPPED = 0.02
 MOST: dict[str, float] = {
@@ -103,7 +129,7 @@ def check_settings(settings: Settings, targets: Sequence[object]) -> None:
     for name in ("blur", "clip_norm", "clip_gradient"):
         if settings.canvas == "fourier" and getattr(settings, name) is not None:
             raise PhospheneError(f"{name} works on pixels: give --canvas pixel with it")
-    if settings.canvas == "pixel" and settings.decay != Settings.decay:
+    if settings.canvas == "pixel" and settings.decay is not None:
         raise PhospheneError("decay is of a spectrum: give --canvas fourier with it")
     for name in ("clip_norm", "clip_gradient"):
         if not 0 <= (getattr(settings, name) or 0) < 1:
@@ -117,5 +143,5 @@ def check_settings(settings: Settings, targets: Sequence[object]) -> None:
         raise PhospheneError(f"crop is a share of the sides above 0, 1 for no crops, got {settings.crop}")
     if not (settings.beta > 0 and settings.p >= 1):
         raise PhospheneError(f"beta is positive and p at least 1, got {settings.beta} and {settings.p}")
-    if not 0 <= settings.scale < 1:
+    if not 0 <= (settings.scale or 0) < 1:
         raise PhospheneError(f"scale lies between 0 and 1, got {settings.scale}")

@@ -38,6 +38,7 @@ from phosphene.synthesize.settings import (
     SCHEDULES,
     Settings,
     check_settings,
+    suited,
 )
 from phosphene.synthesize.targets import Direction, Target
 from phosphene.synthesize.transforms import Transform, affine, compose, crop, grain, jitter
@@ -97,7 +98,8 @@ def visualize(
     """
     chosen = settings or Settings()
     check_settings(chosen, targets)
-    chosen, natural = resolved(network, chosen, targets, natural)
+    units = not isinstance(targets[0], (int, str))
+    chosen, natural = resolved(network, suited(chosen, network, units=units), targets, natural)
     size = size or network.input_size
     yield Started("visualize", len(targets) * chosen.several * chosen.steps, "step", keeps=True)
     done = 0
@@ -178,7 +180,7 @@ def _climb(
     canvas = (
         PixelCanvas(network, len(part), size, noise=noise, colours=colours)
         if chosen.canvas == "pixel"
-        else FourierCanvas(network, len(part), size, noise=noise, colours=colours, decay=chosen.decay)
+        else FourierCanvas(network, len(part), size, noise=noise, colours=colours, decay=chosen.decay or 0.0)
     )
     return ascend(
         canvas,
@@ -244,10 +246,11 @@ def _periodic(settings: Settings) -> list[priors.Periodic]:
 
 def _transform(settings: Settings) -> Transform | None:
     moves = []
-    if settings.rotate or settings.scale:  # one resampling for all of it
-        moves.append(affine(settings.rotate, (1 - settings.scale, 1 + settings.scale), settings.jitter))
-    elif settings.jitter:
-        moves.append(jitter(settings.jitter))
+    jitters, scale = settings.jitter or 0, settings.scale or 0.0
+    if settings.rotate or scale:  # one resampling for all of it
+        moves.append(affine(settings.rotate, (1 - scale, 1 + scale), jitters))
+    elif jitters:
+        moves.append(jitter(jitters))
     if settings.crop < 1:
         moves.append(crop(settings.crop))
     if settings.grain:
