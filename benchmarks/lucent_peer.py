@@ -1,6 +1,6 @@
 """lucent as its users run it: its default parametrisation, transformations and Adam, on our networks.
 
-pip install kornia decorator && pip install --no-deps torch-lucent
+pip install kornia decorator ipython && pip install --no-deps torch-lucent
 """
 
 from __future__ import annotations

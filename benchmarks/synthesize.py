@@ -5,7 +5,7 @@ python benchmarks/synthesize.py classes [--classes 100] [--lucent 20] [--out FOL
 python benchmarks/synthesize.py invert [--photos 10] FOLDER   relative errors and recognition, layer by layer
 python benchmarks/synthesize.py dream             seconds for 1024 x 768; memory for 4000 x 3000
 
-lucent: pip install kornia decorator && pip install --no-deps torch-lucent
+lucent: pip install kornia decorator ipython && pip install --no-deps torch-lucent
 """
 
 from __future__ import annotations

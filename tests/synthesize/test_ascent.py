@@ -152,7 +152,7 @@ def test_events_and_previews(network: Network) -> None:
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_objectives_that_are_not_finite(network: Network, bad: float) -> None:
     scores = class_scores(network, [0])
-    with pytest.raises(PhospheneError, match="where it begins, at step 1: the network gives no finite"):
+    with pytest.raises(PhospheneError, match="where it begins, at step 1: it, or its gradient, is no finite"):
         climb(network, lambda images: scores(images) * bad)
 
 

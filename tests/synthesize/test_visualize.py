@@ -259,7 +259,7 @@ def test_steps_are_counted_over_all_pictures(network: Network) -> None:
 
 
 def test_pictures_end_by_themselves(network: Network) -> None:
-    still = {"jitter": 0, "rotate": 0.0, "scale": 0.0}
+    still: dict[str, Any] = {"jitter": 0, "rotate": 0.0, "scale": 0.0, "schedule": "constant", "rate": 0.01}
     found = make(network, [Unit("2", 3), Unit("0", 2)], settings=Settings(steps=300, patience=5, **still))
     assert all(10 <= steps < 300 for steps in found.steps)
     again = make(network, [Unit("2", 3)], settings=Settings(steps=found.steps[0], **still))

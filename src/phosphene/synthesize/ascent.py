@@ -18,12 +18,14 @@ from torch import Tensor
 from phosphene.errors import PhospheneError
 from phosphene.progress import Halt, Job, Step
 from phosphene.synthesize.canvas import Canvas, PixelCanvas
-from phosphene.synthesize.objectives import Objective
+from phosphene.synthesize.objectives import Divisible, Objective
 from phosphene.synthesize.pace import Pace, Restart
 from phosphene.synthesize.priors import Penalty, Periodic
 from phosphene.synthesize.redirect import RedirectRule
 from phosphene.synthesize.transforms import Transform
 
+WAKES = 30
+"""Steps running for which an image without any gradient gets a redirected one; what sleeps on then is dead."""
 WARM, LEAST_SHARE = 0.1, 0.1
 LAST = 0.05
 
@@ -97,11 +99,12 @@ def ascend(
     optimiser = torch.optim.Adam([canvas.parameter], lr=rate, fused=fused)
     pace = Pace(canvas.parameter, optimiser, rate, patience, tolerance)
     values: list[Tensor] = []
+    asleep = torch.zeros(len(canvas.parameter), device=canvas.parameter.device)
     halted = False
     for step in range(1, steps + 1):
         for group in optimiser.param_groups:
             group["lr"] = rate * (schedule((step - 1) / steps) if schedule is not None else 1.0)
-        value, cost, gradient = _gradient(canvas, objective, penalties, transform, generator)
+        value, cost, gradient = _gradient(canvas, objective, penalties, transform, generator, asleep)
         pace.look(step, value - cost, gradient)
         # Adam descends. Contiguous as the parameter is: the fused Adam takes both in the order in which they lie in memory.
         canvas.parameter.grad = -gradient.contiguous()
@@ -128,8 +131,12 @@ def _gradient(
     penalties: Sequence[Penalty],
     transform: Transform | None,
     generator: torch.Generator,
+    asleep: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`(f(I) [N], R(I) [N], gradient of f - R)`. Images that get no gradient at all get a redirected one."""
+    """`(f(I) [N], R(I) [N], gradient of f - R)`. Images that get no gradient at all get a redirected one, for a while.
+
+    `asleep` `[N]` counts for how many steps running that has been so.
+    """
     with torch.enable_grad():
         images = canvas.images()
         seen = transform(images, generator) if transform is not None else images
@@ -137,15 +144,28 @@ def _gradient(
         value = objective(leaf)
         (push,) = torch.autograd.grad(value.sum(), leaf)
         silent = push.flatten(1).abs().amax(1) == 0
-        if bool(silent.any()):
-            with RedirectRule():
-                redirected = objective(leaf)
-            (woken,) = torch.autograd.grad(redirected.sum(), leaf)
-            push = torch.where(silent.view(-1, 1, 1, 1), woken, push)  # only theirs: images don't influence each other
+        asleep.mul_(silent).add_(silent)
+        places = (silent & (asleep <= WAKES)).nonzero().flatten().tolist()
+        if places:
+            push = _woken(objective, leaf, push, places)
         standard = canvas.standardise(images)
         cost = sum((penalty(standard) for penalty in penalties), torch.zeros_like(value))
-        (gradient,) = torch.autograd.grad((seen * push).sum() - cost.sum(), canvas.parameter)
+        ends, slopes = ([seen, cost], [push, -torch.ones_like(cost)]) if penalties else ([seen], [push])
+        (gradient,) = torch.autograd.grad(ends, canvas.parameter, slopes)
     return value.detach(), cost.detach(), gradient
+
+
+def _woken(objective: Objective, leaf: Tensor, push: Tensor, places: list[int]) -> Tensor:
+    """The gradient `push` of the images `leaf`, with a redirected one for the images at `places`."""
+    some, seen = objective, leaf
+    if isinstance(objective, Divisible) and len(places) < len(leaf):
+        some, seen = objective.part(places), leaf.detach()[places].requires_grad_()
+    with RedirectRule():
+        value = some(seen)
+    (woken,) = torch.autograd.grad(value.sum(), seen)
+    push = push.clone()
+    push[places] = woken[places] if seen is leaf else woken  # only theirs: images don't influence each other
+    return push
 
 
 def _tidy(canvas: PixelCanvas, gradient: Tensor, periodic: Sequence[Periodic], step: int) -> None:

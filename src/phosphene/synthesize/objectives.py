@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
@@ -15,6 +16,18 @@ from phosphene.synthesize.targets import Direction
 
 Objective: TypeAlias = Callable[[Tensor], Tensor]
 """Images `[N, 3, H, W]` in [0, 1] to values `[N]`."""
+
+
+@dataclass(frozen=True)
+class Divisible:
+    """An objective that can also be had for some of its images alone: `part(places)` takes these, in this order."""
+
+    whole: Objective
+    part: Callable[[Sequence[int]], Objective]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Of all images."""
+        return self.whole(images)
 
 
 def class_scores(
@@ -48,7 +61,11 @@ def class_scores(
             scores = scores - contrast * found[""].logsumexp(1)
         return scores - weight * natural.spread * natural.distance(found) if natural else scores
 
-    return objective
+    def part(places: Sequence[int]) -> Objective:
+        some = [classes[place] for place in places]
+        return class_scores(network, some, contrast=contrast, natural=natural, weight=weight)
+
+    return Divisible(objective, part)
 
 
 def unit_activations(network: Network, units: Sequence[Unit | Direction]) -> Objective:
@@ -63,7 +80,10 @@ def unit_activations(network: Network, units: Sequence[Unit | Direction]) -> Obj
         unit.check(network)
     read = _reader(network, units)
     through = network.reader([layer])
-    return lambda images: read(through(images)[layer])
+    return Divisible(
+        lambda images: read(through(images)[layer]),
+        lambda places: unit_activations(network, [units[place] for place in places]),
+    )
 
 
 def _reader(network: Network, units: Sequence[Unit | Direction]) -> Callable[[Tensor], Tensor]:

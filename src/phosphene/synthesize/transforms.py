@@ -46,8 +46,18 @@ def affine(degrees: float, scale: tuple[float, float], shift: float = 0.0) -> Tr
 def _resampled(images: Tensor, theta: Tensor) -> Tensor:
     """Images seen through an affine map `[2, 3]` of their coordinates; what comes in from outside is reflected."""
     grid = F.affine_grid(theta.to(images)[None], [1, *images.shape[1:]], align_corners=False)
-    grid = grid.expand(len(images), -1, -1, -1)
-    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    if len(images) > 1:
+        return F.grid_sample(
+            images, grid.expand(len(images), -1, -1, -1), padding_mode="reflection", align_corners=False
+        )
+    # Only images share the work among processor cores, so the halves of a single one go as two.
+    height = grid.shape[1]
+    halves = grid[:, : height // 2 * 2].reshape(2, height // 2, -1, 2)
+    found = F.grid_sample(images.expand(2, -1, -1, -1), halves, padding_mode="reflection", align_corners=False)
+    parts = [*found.split(1)]
+    if height % 2:
+        parts.append(F.grid_sample(images, grid[:, -1:], padding_mode="reflection", align_corners=False))
+    return torch.cat(parts, 2)
 
 
 def crop(least: float) -> Transform:
