@@ -33,7 +33,7 @@ MIDDLE = {"squeezenet1_1": "features.7", "efficientnet_lite0": "blocks.3.2"}
 SIZE = 224
 
 
-def speed(steps: int = 20) -> None:
+def speed(steps: int = 50) -> None:
     """One channel of a middle layer: ours over lucent; and sixteen channels as one batch over sixteen runs."""
     import lucent_peer
 

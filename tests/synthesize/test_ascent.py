@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,8 @@ from phosphene.errors import LabelError, LayerError, NetworkError, PhospheneErro
 from phosphene.models import Network, Unit, load
 from phosphene.progress import Started, Step, run
 from phosphene.synthesize import Ascent, PixelCanvas, Settings, ascend, priors, visualize
-from phosphene.synthesize.objectives import class_scores, unit_activations
+from phosphene.synthesize.ascent import WAKES
+from phosphene.synthesize.objectives import Divisible, Objective, class_scores, unit_activations
 from phosphene.synthesize.redirect import RedirectRule
 
 SIZE = (16, 16)
@@ -201,6 +202,39 @@ def test_a_dead_unit_wakes(silenced: Network) -> None:
     assert climb(silenced, class_scores(silenced, [0]), steps=40).values[-1] > 0.5 + float(
         climb(silenced, class_scores(silenced, [0]), steps=1).values[0]
     )
+
+
+def test_a_unit_that_stays_dead_is_left_alone_after_a_while(silenced: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the redirected passes are of the dead one alone."""
+    sizes: list[int] = []
+    passes: list[int] = []
+
+    def counted() -> Any:
+        passes.append(1)
+        return RedirectRule()
+
+    monkeypatch.setattr("phosphene.synthesize.ascent.RedirectRule", counted)
+    scores = class_scores(silenced, [0, 0])
+    assert isinstance(scores, Divisible)
+    dark = torch.tensor([0.45, -3.0]).view(2, 1, 1, 1)
+
+    def part(places: Sequence[int]) -> Objective:
+        sizes.append(len(places))
+        alone = class_scores(silenced, [0] * len(places))
+        return lambda images: alone(images + dark[list(places)])
+
+    objective = Divisible(lambda images: scores(images + dark), part)
+    climb(silenced, objective, count=2, steps=WAKES + 10)
+    assert sizes == [1] * WAKES and len(passes) == WAKES
+
+
+@pytest.mark.parametrize("units", [[Unit("0", 1), Unit("0", 2), Unit("0", 0)], [0, 3, 2]])
+def test_a_part_of_an_objective_is_of_these_images(network: Network, units: list[Any]) -> None:
+    images = torch.rand(3, 3, *SIZE)
+    make = class_scores if isinstance(units[0], int) else unit_activations
+    whole = make(network, units)
+    assert isinstance(whole, Divisible)
+    torch.testing.assert_close(whole.part([2, 0])(images[[2, 0]]), whole(images)[[2, 0]])
 
 
 def test_what_is_awake_gets_its_plain_gradient(network: Network) -> None:

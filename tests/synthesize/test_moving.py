@@ -137,6 +137,19 @@ def test_affine_of_nothing_is_nothing(size: tuple[int, int]) -> None:
     torch.testing.assert_close(transforms.affine(0, (1, 1))(images, generator()), images, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("size", [(16, 16), (17, 20), (1, 9), (33, 8)])
+def test_a_single_image_moves_as_in_company(size: tuple[int, int]) -> None:
+    images = torch.rand(2, 3, *size, requires_grad=True)
+    move = transforms.affine(25, (0.6, 1.4), 5)
+    together = move(images, generator(3))
+    alone = move(images[:1], generator(3))
+    torch.testing.assert_close(alone, together[:1], atol=1e-6, rtol=0)
+    push = torch.rand_like(alone)
+    (slope,) = torch.autograd.grad((alone * push).sum(), images)
+    (wanted,) = torch.autograd.grad((together[:1] * push).sum(), images)
+    torch.testing.assert_close(slope, wanted, atol=1e-5, rtol=1e-5)
+
+
 def test_affine_zooms_and_turns() -> None:
     # A zoom by 2 shows the middle half; a turn keeps lengths, also where the picture is not square.
     ramp = torch.linspace(-1, 1, 41).expand(1, 3, 21, 41)

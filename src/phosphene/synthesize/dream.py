@@ -11,6 +11,7 @@ that came with it (octaves, jitter, guide image).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -111,7 +112,7 @@ def dream(
     energy = amplified(network, layers, guides, shares)
     for octave, size in enumerate(sizes, 1):
         base = resized(image, size)
-        dreamt = (base + resized(detail, size)).clamp(0, 1) if detail.shape[-1] > 1 else base.clone()
+        dreamt = resized(detail, size).add_(base).clamp_(0, 1) if octave > 1 else base.clone()
         for step in range(1, chosen.steps + 1):
             values.append(_step(energy, dreamt, chosen, generator))
             preview = dreamt if step == chosen.steps else None
@@ -226,21 +227,21 @@ def _step(energy: Gradient, image: Tensor, settings: DreamSettings, generator: t
     if not bool(torch.isfinite(value)):
         raise PhospheneError(f"the energy became {float(value)}: the network gives no finite numbers for this picture")
     slope = smoothed(slope, settings.smooth)
-    size = slope.square().mean().sqrt()
-    if float(size) > 0:
-        image.add_(slope, alpha=settings.rate / float(size)).clamp_(0, 1)
+    size = float(torch.linalg.vector_norm(slope)) / math.sqrt(slope.numel())
+    if size > 0:
+        image.add_(slope, alpha=settings.rate / size).clamp_(0, 1)
     return float(value)
 
 
 def smoothed(gradient: Tensor, sigma: float) -> Tensor:
-    """The mean of a gradient `[1, 3, H, W]` and of itself blurred by sigma and by twice sigma pixels; 0: as it is."""
+    """The mean of a gradient `[1, 3, H, W]` and of itself blurred by sigma and by twice that, in place; 0: as it is."""
     if not sigma:
         return gradient
-    total = gradient.clone()
-    for width in (sigma, 2 * sigma):
-        for channel in range(gradient.shape[1]):  # one colour at a time, for the memory of large pictures
-            total[:, channel : channel + 1] += blur(gradient[:, channel : channel + 1], width)
-    return total.div_(3)
+    for channel in range(gradient.shape[1]):  # one colour at a time, for the memory of large pictures
+        plain = gradient[:, channel : channel + 1]
+        once, twice = blur(plain, sigma), blur(plain, 2 * sigma)
+        plain.add_(once).add_(twice).div_(3)
+    return gradient
 
 
 def resized(image: Tensor, size: tuple[int, int]) -> Tensor:

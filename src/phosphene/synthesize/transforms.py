@@ -46,7 +46,7 @@ def affine(degrees: float, scale: tuple[float, float], shift: float = 0.0) -> Tr
 def _resampled(images: Tensor, theta: Tensor) -> Tensor:
     """Images seen through an affine map `[2, 3]` of their coordinates; what comes in from outside is reflected."""
     grid = F.affine_grid(theta.to(images)[None], [1, *images.shape[1:]], align_corners=False)
-    if len(images) > 1:
+    if len(images) > 1 or images.shape[2] < 2:
         return F.grid_sample(
             images, grid.expand(len(images), -1, -1, -1), padding_mode="reflection", align_corners=False
         )
