@@ -268,7 +268,7 @@ def test_photographs_tell_what_is_natural(run: Any, photos: Path, small: Network
         found = run(*words, *(("--like", "photos") if weight != "0" else ()), "--out", weight, "--json").json
         seen = small.record(torch.cat([images.read(path) for path in found["pictures"][1:]]), list(known.layers))
         distances[weight] = known.distance(seen).tolist()
-    assert min(distances["0"]) > 10 and max(distances["0.1"]) < 3  # that of a photograph is 2
+    assert min(distances["0"]) > 10 and max(distances["0.1"]) < 4  # that of a photograph is 2
     assert recipe.read(found["pictures"][1]).inputs.keys() == {"nets.py", "photos"}
     assert run("rerun", found["pictures"][1], "--check", "--run-code").out == "the same bytes\n"
     assert "--like photos" in run("recipe", found["pictures"][1]).out.splitlines()[0]
@@ -314,14 +314,28 @@ def test_patches_that_can_not_be_shown_are_refused_before_the_work(
 
 
 def test_silent_units_are_told_and_shown_as_what_they_began_with(run: Any) -> None:
-    words = ("visualize", "--net", "nets.py:dead", "--layer", "1", "--units", "all", "--size", "40", "--steps", "100")
+    words = (
+        "visualize",
+        "--net",
+        "nets.py:dead",
+        "--layer",
+        "1",
+        "--units",
+        "all",
+        "--size",
+        "40",
+        "--steps",
+        "100",
+        "--l2",
+        "0",
+    )
     said = run(*words, "--json")
     found = said.json
     assert [row["target"] for row in found["targets"] if row.get("silent")] == ["1:2", "1:3", "1:4"]
     assert said.err == ("phosphene: silent, so there is nothing to see: 1:2, 1:3, 1:4; the activation never rose\n")
     for row, path in zip(found["targets"], found["pictures"][1:], strict=True):
         assert (pixels(path).std((0, 1)).max() < 0.5) == bool(row.get("silent"))
-        assert row["score"] == 0 if row.get("silent") else row["score"] > 0
+        assert row["score"] == 0 if row.get("silent") else row["score"] > 0, row
     assert run(*words, "-q", "--overwrite").err == ""
     many = run("visualize", "--net", "nets.py:silent", "--layer", "3", "--units", "all", "--size", "40", "--steps", "2")
     assert "3:0, 3:1, 3:2, 3:3, 3:4 and 11 others; the activation never rose" in many.err
