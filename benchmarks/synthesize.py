@@ -92,7 +92,7 @@ def _peer(network: Network, judge: Network, wanted: list[int], seconds: float, f
     import lucent_peer
 
     objectives = lucent_peer.prepared()[2]
-    top = next(layer.name for layer in reversed(network.layers()) if layer.shape == (len(network.labels),))
+    top = next(layer.name for layer in reversed(network.layers()) if layer.shape[:1] == (len(network.labels),))
     targets = [objectives.channel(top.replace(".", "_"), index) for index in wanted]
     begun = time.perf_counter()
     lucent_peer.render(network, targets[:1], steps=10, size=SIZE)

@@ -86,7 +86,7 @@ def test_a_recipe_names_every_option(run: Any) -> None:
     run("visualize", "--class", "3", "--steps", "1", "--size", "32", "--out", "x.png")
     found = recipe.read("x.png").parameters
     assert {"canvas", "rate", "l2", "blur", "clip_norm", "clip_gradient", "jitter", "rotate", "scale"} <= set(found)
-    assert (found["steps"], found["size"], found["seed"], found["jitter"]) == (1, "32", 0, 16)
+    assert (found["steps"], found["size"], found["seed"], found["rotate"]) == (1, "32", 0, 15.0)
 
 
 def test_no_clock_and_no_output_path(run: Any) -> None:
