@@ -23,7 +23,7 @@ from torch import Tensor
 
 import phosphene
 from phosphene import images, observe, synthesize
-from phosphene.memory import keep_memory
+from phosphene.memory import give_back, keep_memory
 from phosphene.models import Network, Unit
 from phosphene.progress import run
 from phosphene.synthesize import Settings
@@ -155,6 +155,7 @@ def invert(folder: Path, count: int, nets: list[str], only: list[str]) -> None:
 
 def dream() -> None:
     """Seconds of a 1024 x 768 photograph, and the memory that one of 12 megapixels takes."""
+    give_back()  # as the command does
     network = phosphene.load("efficientnet_lite0", device="cpu")
     settings = synthesize.DreamSettings(octaves=4, steps=10)
     layers = {"blocks.4.2": ()}

@@ -14,6 +14,7 @@ from phosphene.cli import terminal
 from phosphene.cli.options import Net, Output, Said, Source, split
 from phosphene.cli.see import Photo
 from phosphene.errors import PhospheneError
+from phosphene.memory import give_back
 
 _WHAT = Group("What to look for", sort_key=2)
 _PRIOR = Group("Priors", sort_key=4)
@@ -212,6 +213,7 @@ def dream(
         "smooth": smooth, "size": size, "window": window, "overlap": overlap, "zoom": zoom, "factor": factor,
         "seed": seed,
     }  # fmt: skip
+    give_back()  # photographs may be large
     if zoom:
         from phosphene.cli.films import make_film
 
