@@ -21,13 +21,13 @@ warnings.filterwarnings("ignore")
 def prepared() -> Any:
     """lucent's `render_vis` and its modules, or SystemExit if it isn't installed."""
     try:
-        import kornia
-        from kornia.geometry import transform as geometry
+        import kornia  # pyright: ignore[reportMissingImports]
+        from kornia.geometry import transform as geometry  # pyright: ignore[reportMissingImports]
 
         for name in ("get_rotation_matrix2d", "warp_affine"):  # where kornia had them when lucent was written
             if not hasattr(kornia, name):
                 setattr(kornia, name, getattr(geometry, name))
-        from lucent.optvis import objectives, param, render, transform
+        from lucent.optvis import objectives, param, render, transform  # pyright: ignore[reportMissingImports]
     except ImportError as problem:
         raise SystemExit(f"lucent is not installed ({problem}): {__doc__}") from problem
     return render, param, objectives, transform
