@@ -44,15 +44,19 @@ def make(stage: Stage) -> Job[Section | None]:
         key="class-images",
         title=TITLE,
         slide="Visualizing CNN Features: Gradient Ascent",
-        formula=(r"I^* = \arg\max_I\; S_c(I) - \lambda \lVert I \rVert_2^2",),
+        formula=(
+            r"I^* = \arg\max_I\; S_c(I) - \nu R(I)",
+            r"I^* = \arg\max_I\; S_c(I) - \lambda \lVert I \rVert_2^2",
+        ),
         figures=tuple(figures),
         words=(
-            "No photograph went into these. Start from an image of zeros, which is the mean colour, compute the score of"
+            "No photograph is copied here. Start from an image of zeros, which is the mean colour, compute the score of"
             " a class, and move the *image* up the gradient, again and again. Look for what the network insists on: horns"
             " and legs on a plain, wheels and windows, coloured balls on a table, long necks with red beaks.",
             "The last row is the slide's own way: pixels, with a blur now and then, and pixels of small value or small"
-            " contribution set to zero. The row before has the same objective, but its image is a spectrum with"
-            " decorrelated colours, so that large shapes move as easily as fine grain.",
+            " contribution set to zero. The row before is a spectrum with decorrelated colours, so that large shapes move"
+            " as easily as fine grain, and its *R* keeps each channel of each layer about as active, and as varied, as it"
+            " is on photographs: whole animals and things appear where the score alone would pile up their parts.",
             f"`{NET}`, which made both rows, recognises {hits} of the {len(classes)} pictures of the first as their class."
             " That an image can be far from any photograph and still be *certain* is worth remembering for the next"
             " section.",
