@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,3 +134,11 @@ def two_classes(photos: Path) -> None:
             "        module[6].bias[0] = 0\n        module[6].weight.zero_()\n        module[6].weight[0] = 1\n"
             f"        module[6].bias[1] = {float(sums.median()) + 1e-4}\n    return module\n"
         )
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C as in a terminal: a shell tells what it starts in the background to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
