@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from phosphene import __version__, images
-from phosphene.cli import app, embedding, judging, moving, network, recipes, see
+from phosphene.cli import app, bias, embedding, judging, moving, network, recipes, see
 from phosphene.cli import tour as touring
 from phosphene.jobs import VERBS, command, function_of, job
 from phosphene.jobs.explain import USUAL
@@ -34,6 +34,7 @@ COMMANDS = {
     "patches": see.patches,
     "embed": embedding.embed,
     "randomise": judging.randomise,
+    "shape-bias": bias.shape_bias,
     "judge-explanations": judging.judge_explanations,
     "visualize": moving.visualize,
     "dream": moving.dream,
@@ -142,7 +143,7 @@ def test_defaults_are_the_jobs(verb: str) -> None:
     renamed |= {"visualize": {"unit": "units"}, "dream": {"channel": "channels"}}.get(verb, {})
     for name, parameter in inspect.signature(COMMANDS[verb]).parameters.items():
         if (
-            name in ("source", "output", "said", "out", "overwrite", "image", "film", "fps")
+            name in ("source", "output", "said", "out", "overwrite", "image", "film", "fps", "csv")
             or parameter.default is inspect.Parameter.empty
         ):
             continue

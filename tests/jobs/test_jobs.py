@@ -72,6 +72,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "judge-explanations": {"methods": ["saliency"], "images": 2, "mosaics": 2, "steps": 1},
     "patches": {"layer": "features.2", "units": ["2"]},
     "randomise": {"steps": 1, "methods": ["saliency"]},
+    "shape-bias": {},
     "visualize": {"classes": ["tiger", "3"], "steps": 2, "size": 64},
 }
 
@@ -79,10 +80,14 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("verb", VERBS)
 def test_jobs_make_pictures(workshop: Workshop, photo: str, three_photos: Path, verb: str, tmp_path: Path) -> None:
     parameters = {**SQUEEZE, **ARGUMENTS[verb]}
-    if verb in ("judge-explanations", "patches", "embed"):
+    if verb in ("judge-explanations", "patches", "embed", "shape-bias"):
         parameters["folder"] = str(three_photos)
     elif verb not in ("filters", "visualize"):
         parameters["image"] = photo
+    if verb == "shape-bias":  # files say what they show
+        names = ("cat1-dog1.png", "dog1-car1.png", "car1-cat1.png")
+        for name, path in zip(names, sorted(three_photos.iterdir()), strict=True):
+            path.rename(path.with_name(name))
     events: list[Event] = []
     outcome = run(job(verb, workshop.fresh(), parameters), events.append)
     assert isinstance(events[0], Started)

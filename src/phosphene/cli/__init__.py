@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Group
 
 from phosphene import __version__
-from phosphene.cli import embedding, judging, moving, network, recipes, see, tour
+from phosphene.cli import bias, embedding, judging, moving, network, recipes, see, tour
 from phosphene.errors import PhospheneError
 from phosphene.memory import keep_memory
 
@@ -34,6 +34,7 @@ app.command(see.patches, group=_LOOK)
 app.command(embedding.embed, group=_LOOK)
 app.command(judging.randomise, group=_LOOK)
 app.command(judging.judge_explanations, group=_LOOK)
+app.command(bias.shape_bias, group=_LOOK)
 app.command(network.layers, group=_LOOK)
 app.command(moving.visualize, group=_MAKE)
 app.command(moving.dream, group=_MAKE)

@@ -29,6 +29,7 @@ VERBS = (
     "judge-explanations",
     "patches",
     "randomise",
+    "shape-bias",
     "visualize",
 )
 """The verbs that make pictures."""

@@ -11,6 +11,7 @@ from phosphene.observe.landmarks import landmarks
 from phosphene.observe.lattice import assign
 from phosphene.observe.patches import Patch, Patches, patches
 from phosphene.observe.receptive_field import receptive_fields
+from phosphene.observe.shape_bias import ShapeBias, published, shape_bias
 from phosphene.observe.trust import accuracy, nearest, preservation, trustworthiness
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Patch",
     "Patches",
     "Projection",
+    "ShapeBias",
     "accuracy",
     "activations",
     "assign",
@@ -36,7 +38,9 @@ __all__ = [
     "patches",
     "pca",
     "preservation",
+    "published",
     "receptive_fields",
+    "shape_bias",
     "stages",
     "trustworthiness",
     "tsne",
