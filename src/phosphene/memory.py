@@ -1,4 +1,4 @@
-"""Keep memory that PyTorch frees instead of giving it back to the system after each step; or give large blocks back."""
+"""How much memory there is; keep memory that PyTorch frees instead of giving it back to the system after each step; or give large blocks back."""
 
 from __future__ import annotations
 
@@ -26,6 +26,16 @@ def give_back() -> bool:
     A few copies of a picture of 12 megapixels, 144 MB each, leave gaps in kept memory that nothing else fits into.
     """
     return _told((_M_MMAP_MAX, _USUAL_MMAP_MAX))
+
+
+def available() -> int | None:
+    """Bytes of memory that programs could still get; None where the system doesn't say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
 
 
 def _told(*options: tuple[int, int]) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Group
 
 from phosphene import __version__
-from phosphene.cli import bias, embedding, judging, moving, network, recipes, see, tour
+from phosphene.cli import bias, embedding, judging, moving, network, painting, recipes, see, tour
 from phosphene.errors import PhospheneError
 from phosphene.memory import keep_memory
 
@@ -39,6 +39,8 @@ app.command(network.layers, group=_LOOK)
 app.command(moving.visualize, group=_MAKE)
 app.command(moving.dream, group=_MAKE)
 app.command(moving.invert, group=_MAKE)
+app.command(painting.style, group=_MAKE)
+app.command(painting.texture, group=_MAKE)
 app.command(moving.fool, group=_MAKE)
 _models = App(name="models", group=_KEEP, help="Networks that Phosphene knows by itself; `models get` fetches weights.")
 _models.default(network.models)

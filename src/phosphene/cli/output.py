@@ -12,6 +12,7 @@ from phosphene.errors import OutputError
 from phosphene.names import file_name
 
 if TYPE_CHECKING:
+    from phosphene.cli.checkpoint import Unfinished
     from phosphene.cli.options import Output, Said, Source
     from phosphene.jobs.outcome import Outcome
 
@@ -29,6 +30,7 @@ def make(
     stem: str,
     single: str | None = None,
     lossless: bool = False,
+    unfinished: bool | None = None,
 ) -> Outcome:
     """Run a verb and write its pictures.
 
@@ -41,6 +43,7 @@ def make(
         stem: the beginning of file names.
         single: the picture that a single file gets; default: the verb's main one.
         lossless: refuse formats that would change the pixels.
+        unfinished: for a job that can be resumed: True to go on from where it was left, False to begin.
     """
     target = output.out
     single_file = is_file(target)
@@ -53,20 +56,34 @@ def make(
     from phosphene.jobs import job
     from phosphene.jobs.workshop import Workshop
 
-    if not (single_file or output.overwrite):
+    if not (single_file or output.overwrite or unfinished):
         _keep_parts(main)
-    with reserved([main], output.overwrite):
+    with reserved([main], output.overwrite or bool(unfinished)):
         workshop = Workshop(source.device)
-        outcome: Outcome = terminal.run(job(verb, workshop, parameters), said, workshop)
+        left = None if unfinished is None else _left(main, verb, parameters)
+        extra = {} if left is None else {"save": left.save, "resume": left.load() if unfinished else None}
+        outcome: Outcome = terminal.run(job(verb, workshop, {**parameters, **extra}), said, workshop)
         first = outcome.pictures[0]
         chosen = [outcome.picture(single or first.name)] if single_file else list(outcome.pictures)
         paths = [main if single_file or picture is first else _part(main, picture.name) for picture in chosen]
         recipes = [workshop.recipe(verb, parameters, picture.name, outcome.notes).to_json() for picture in chosen]
-        written = write([(p, c.image, r) for p, c, r in zip(paths, chosen, recipes, strict=True)], output.overwrite)
+        written = write(
+            [(p, c.image, r) for p, c, r in zip(paths, chosen, recipes, strict=True)], output.overwrite or bool(unfinished)
+        )
+        if left is not None and "stopped" not in outcome.facts:
+            left.done()
     for path in written:
         terminal.say(f"wrote {path}", said)
     terminal.facts({"command": verb, "pictures": [str(path) for path in written], **outcome.facts}, said)
     return outcome
+
+
+def _left(main: Path, verb: str, parameters: dict[str, Any]) -> Unfinished:
+    """The file of a job that can be resumed, keyed by the files that its parameters name."""
+    from phosphene.cli.checkpoint import Unfinished
+
+    given = [item for value in parameters.values() for item in (value if isinstance(value, list) else [value])]
+    return Unfinished(main, verb, parameters, [item for item in given if isinstance(item, str)])
 
 
 def write(pictures: list[tuple[Path, Any, str]], overwrite: bool) -> list[Path]:

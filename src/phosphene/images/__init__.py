@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from phosphene.images import palette
 from phosphene.images.colour import Coloured, bar, difference, diverging, overlay, sequential
 from phosphene.images.decode import decode, from_array, read
 from phosphene.images.files import find
@@ -28,6 +29,7 @@ __all__ = [
     "legend",
     "normalise_tiles",
     "overlay",
+    "palette",
     "quantize",
     "read",
     "read_note",

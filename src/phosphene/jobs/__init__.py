@@ -30,6 +30,8 @@ VERBS = (
     "patches",
     "randomise",
     "shape-bias",
+    "style",
+    "texture",
     "visualize",
 )
 """The verbs that make pictures."""

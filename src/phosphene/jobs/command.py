@@ -16,9 +16,13 @@ _FLAGS = {
     "layers": "layer",
     "class_name": "class",
     "checks": "check",
+    "shares": "share",
+    "masks": "mask",
+    "content_layers": "content-layer",
+    "style_layers": "style-layer",
 }
-_POSITIONAL = ("image", "images", "folder")
-_NO_OPTIONS = ("keep",)  # what a caller hands over, and a recipe can't hold
+_POSITIONAL = ("image", "images", "folder", "styles")
+_NO_OPTIONS = ("keep", "save", "resume")  # what a caller hands over, and a recipe can't hold
 
 
 def command_line(verb: str, parameters: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from phosphene.models.prepare import CopyError, Prepared, Stamp, borrowed, first
 from phosphene.models.preprocess import Preprocess
 from phosphene.models.taps import Recording, Tap, read
 from phosphene.models.trace import Call, Trace, trace
+from phosphene.models.winograd import with_winograd
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -237,10 +238,13 @@ class Network(nn.Module):
         tap = self.tap(layer)
         return self._run(images, [tap]).layers[tap]
 
-    def reader(self, layers: Sequence[str] = (), *, to_end: bool = False) -> Callable[[Tensor], dict[str, Tensor]]:
+    def reader(
+        self, layers: Sequence[str] = (), *, to_end: bool = False, swift: bool = False
+    ) -> Callable[[Tensor], dict[str, Tensor]]:
         """A function from images to the outputs of `layers`, differentiable; with `to_end` the output too, as `""`.
 
         It reads the network as it is now and spares each call the question whether that has changed since: for loops.
+        `swift`: large 3x3 convolutions by Winograd's algorithm on a CPU, for loops that run long; outputs differ by 1e-5.
 
         Raises:
             LayerError: no such layer.
@@ -249,6 +253,9 @@ class Network(nn.Module):
         taps = {name: self._tap(name, engine) for name in layers}
         wanted = list(dict.fromkeys(taps.values()))
         engine = self._engine_for(wanted)
+        if swift and not self._borrow:
+            twin = with_winograd(engine.prepared.module)
+            engine = replace(engine, prepared=Prepared(twin, engine.prepared.folded), cloned=set())
 
         def read_from(images: Tensor) -> dict[str, Tensor]:
             found = self._read(engine, images, wanted, to_end=to_end)
@@ -291,11 +298,13 @@ class Network(nn.Module):
 
     def batch_size(self, size: Sequence[int]) -> int:
         """How many images of `size` (height, width) to run at once, gradients included."""
-        known = self._engine().trace
-        area = size[0] * size[1] / (self.input_size[0] * self.input_size[1])
-        per_image = max(1.0, known.activation_bytes * area * GRADIENT_FACTOR)
         most = 8 if self.device.type == "cpu" else 64
-        return max(1, min(most, int(MEMORY_BUDGET / per_image)))
+        return max(1, min(most, int(MEMORY_BUDGET / self.bytes_for(size))))
+
+    def bytes_for(self, size: Sequence[int]) -> float:
+        """About how much memory one image of `size` (height, width) takes, gradients included."""
+        area = size[0] * size[1] / (self.input_size[0] * self.input_size[1])
+        return max(1.0, self._engine().trace.activation_bytes * area * GRADIENT_FACTOR)
 
     # -- its layers ---------------------------------------------------------------------------------------------
 

@@ -9,8 +9,8 @@ from phosphene.models import Network
 from phosphene.observe.shadow import Shadows
 
 
-def receptive_fields(network: Network, layer: str) -> Tensor:
-    """The smallest box around the pixels that each neuron of a layer is computed from, at the network's input size.
+def receptive_fields(network: Network, layer: str, *, size: tuple[int, int] | None = None) -> Tensor:
+    """The smallest box around the pixels that each neuron of a layer is computed from.
 
     The boxes are followed through the operations that really run (see `shadow`), whatever they are called in: a branch
     that is concatenated has its own, zero padding is no pixel, and a neuron that depends on a mean over the whole
@@ -20,6 +20,7 @@ def receptive_fields(network: Network, layer: str) -> Tensor:
     Args:
         network: any network.
         layer: a layer of it.
+        size: height and width of the picture; default: the network's input size.
 
     Returns:
         int16 `[*shape of the layer, 4]`, `[C, h, w, 4]` of a map: top, left, bottom, right, the last two exclusive,
@@ -28,7 +29,7 @@ def receptive_fields(network: Network, layer: str) -> Tensor:
     Raises:
         LayerError: no such layer.
     """
-    height, width = network.input_size
+    height, width = size or network.input_size
     image = torch.full((1, 3, height, width), 0.5, device=network.device, dtype=network.dtype)
     network.record(image, [layer], as_written=True)  # whatever has to be prepared is, before anything is watched
     shadows = Shadows(image)

@@ -1,0 +1,128 @@
+"""What `style` and `texture` share: their pictures' sizes, the bundled painting, facts about a transfer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import as_file, files
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from phosphene import images as pictures
+from phosphene.errors import PhospheneError
+from phosphene.progress import Event, Job, Result, Step
+from phosphene.synthesize import StyleSettings, Stylization
+from phosphene.synthesize.descent import Progress, Switch
+from phosphene.synthesize.style import Checkpoint
+
+Frames = Callable[[Tensor], None]
+"""Takes the frames of a film, `[3, H, W]` in [0, 1]."""
+PAINTING = "the bundled painting"
+SIZE = 512  # pixels of the longer side, where none is asked for
+
+
+def painting() -> Tensor:
+    """`[1, 3, H, W]`: the painting that comes with Phosphene (`tools/paint.py` painted it)."""
+    with as_file(files("phosphene.synthesize") / "data" / "painting.jpg") as path:
+        return pictures.read(path)
+
+
+def sized(image: Tensor, longer: int | None, *, usual: int = SIZE) -> Tensor:
+    """With a longer side of so many pixels; None: as it is, but at most `usual`. Raises PhospheneError out of range."""
+    height, width = image.shape[-2:]
+    wanted = min(usual, max(height, width)) if longer is None else longer
+    if not 32 <= wanted <= 20_000:
+        raise PhospheneError(f"a size is 32 to 20000 pixels, got {wanted}")
+    factor = wanted / max(height, width)
+    if factor == 1:
+        return image
+    return pictures.resize(image, (max(1, round(height * factor)), max(1, round(width * factor))))
+
+
+def numbers(texts: Sequence[str | float], what: str) -> list[float]:
+    """Numbers given by comma. Raises PhospheneError for what is none."""
+    try:
+        return [float(text) for text in texts]
+    except ValueError:
+        raise PhospheneError(f"{what} are numbers by comma, got '{','.join(map(str, texts))}'") from None
+
+
+def framed(job: Job[Result], size: tuple[int, int], keep: Frames | None) -> Job[Result]:
+    """The same job, whose previews become frames of a film, all of one size."""
+    if keep is None:
+        return job
+
+    def watch(event: Event) -> Event:
+        if isinstance(event, Step) and event.preview is not None:
+            keep(pictures.resize(event.preview, size)[0].cpu())
+        return event
+
+    from phosphene.progress import relay
+
+    return relay(job, watch)
+
+
+def snapshots(job: Job[Result], size: tuple[int, int], every: int, found: list[tuple[int, Tensor]]) -> Job[Result]:
+    """The same job; the previews at multiples of `every` steps are put into `found`."""
+    if not every:
+        return job
+
+    def watch(event: Event) -> Event:
+        if isinstance(event, Step) and event.preview is not None and event.done % every == 0:
+            found.append((event.done, pictures.resize(event.preview, size)[0].cpu()))
+        return event
+
+    from phosphene.progress import relay
+
+    return relay(job, watch)
+
+
+def loss_facts(found: Stylization) -> dict[str, Any]:
+    """The losses, as the formulas give them, of the picture and of what they are measured by."""
+    return {
+        "style_losses": {layer: [found.reference.style[layer], value] for layer, value in found.end.style.items()},
+        "content_losses": {layer: [found.reference.content[layer], value] for layer, value in found.end.content.items()},
+        "layer_weights": found.weights,
+        "sizes": [list(size) for size in found.sizes],
+        "totals": [[steps[0], steps[-1]] for steps in found.totals if steps],
+        "steps": sum(len(steps) for steps in found.totals),
+        "blocks": found.block,
+    }
+
+
+def notes_of(found: Stylization, settings: StyleSettings, facts: dict[str, Any]) -> dict[str, Any]:
+    """Notes for the recipe; what the user has to know of them goes into the facts, too."""
+    notes: dict[str, Any] = {}
+    if found.switches:
+        told = [told_switch(scale, switch) for scale, switch in found.switches]
+        facts["switches"] = notes["switches"] = told
+    if found.halted:
+        done = sum(len(steps) for steps in found.totals)
+        facts["stopped"] = f"stopped early, after step {done} of the last of {len(found.sizes)} sizes"
+        notes["stopped_at_step"] = done
+    return notes
+
+
+def told_switch(scale: int, switch: Switch) -> str:
+    """A sentence for a `Switch`."""
+    what = "L-BFGS began anew" if switch.optimiser == "lbfgs" else "Adam took over from L-BFGS"
+    return f"size {scale + 1}, step {switch.step}: {switch.why}, so {what} from the best picture"
+
+
+def packed(checkpoint: Checkpoint) -> dict[str, Any]:
+    """A checkpoint as a dictionary of tensors, numbers and texts, which `torch.save` writes without pickled classes."""
+    progress = checkpoint.progress
+    assert progress is not None
+    held = {**vars(progress), "switches": [vars(switch) for switch in progress.switches]}
+    return {"scale": checkpoint.scale, "picture": checkpoint.picture, "progress": held}
+
+
+def unpacked(held: Mapping[str, Any], device: torch.device) -> Checkpoint:
+    """A checkpoint from `packed`. Raises PhospheneError if it is none."""
+    try:
+        progress = Progress(**{**held["progress"], "halted": False})
+        progress.switches = [Switch(**switch) for switch in held["progress"]["switches"]]
+        return Checkpoint(int(held["scale"]), held["picture"].to(device), progress)
+    except (KeyError, TypeError, AttributeError) as problem:
+        raise PhospheneError(f"this is no unfinished picture of this version: {problem}") from problem
