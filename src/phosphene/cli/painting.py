@@ -66,7 +66,7 @@ Resume = Annotated[
 
 
 def style(
-    content: Annotated[Path, Parameter(help="The photograph to be painted.")],
+    content: Annotated[Path, Parameter(help="The photograph to be painted; sample:chelsea is one that comes along.")],
     *styles: Annotated[Path, Parameter(help="Pictures whose manner it is painted in; none: a painting that comes along.")],
     share: Annotated[
         list[str] | None,
@@ -180,14 +180,14 @@ def style(
         "snapshots": snapshots, "seed": seed,
     }  # fmt: skip
     several = each or bool(contents) or matrix
-    outcome = _made("style", parameters, source, output, said, content.stem, film, fps, resume, several)
+    outcome = _made("style", parameters, source, output, said, _stem(content), film, fps, resume, several)
     if not (said.json or said.quiet or several):
         _losses(outcome.facts, "photograph")
     _told(outcome.facts, said)
 
 
 def texture(
-    image: Annotated[Path, Parameter(help="The sample.")],
+    image: Annotated[Path, Parameter(help="The sample; sample:brick, sample:grass and sample:gravel come along.")],
     *,
     size: Annotated[
         str | None, Parameter(group=_WHAT, help="Of the texture, SIDE or WIDTHxHEIGHT; default: of the sample.")
@@ -237,7 +237,7 @@ def texture(
         "pooling": pooling, "canvas": canvas, "optimiser": optimiser, "history": history, "rate": rate, "steps": steps,
         "scales": scales, "block": block, "snapshots": snapshots, "seed": seed,
     }  # fmt: skip
-    outcome = _made("texture", parameters, source, output, said, image.stem, film, fps, resume, figure)
+    outcome = _made("texture", parameters, source, output, said, _stem(image), film, fps, resume, figure)
     if not (said.json or said.quiet or figure):
         _losses(outcome.facts, "noise")
     _told(outcome.facts, said)
@@ -269,6 +269,11 @@ def _made(
 
     rate = 15 if fps is None else fps
     return make_film(verb, parameters, source, output, said, stem=stem, film=film, fps=rate)
+
+
+def _stem(path: Path) -> str:
+    """The beginning of file names: of a sample its own name."""
+    return path.stem.removeprefix("sample:")
 
 
 def _losses(facts: Mapping[str, Any], beginning: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -64,7 +63,7 @@ def style(
 ) -> Job[Outcome]:
     """Pictures: `style`, and `beside`, with the content and the styles; with `each` a sheet and one picture for each pair.
 
-    `styles`: none for the bundled painting. `each`: one picture for each style (and for each of `image` and `contents`)
+    `styles`: none for the bundled painting (`sample:painting`). `each`: one picture for each style (and for each of `image` and `contents`)
     instead of one of all styles. `matrix`: the slide's figure, content layers by style layers. `snapshots`: also the picture
     after so many steps, and twice as many, ... `keep` takes the frames of a film, `save` where the job is; `resume` is what
     it was given.
@@ -79,11 +78,10 @@ def style(
     _check(each, contents, matrix, masks, shares, snapshots, begin)
     network = workshop.network(net, weights, labels)
     chosen = parts.numbers(shares, "weights of the styles")
-    named = {Path(path).stem: workshop.image(path) for path in dict.fromkeys(styles)} or {parts.PAINTING: parts.painting()}
-    named = {name: picture.to(network.device) for name, picture in named.items()}
+    named = {parts.title(path): workshop.image(path) for path in dict.fromkeys(styles or (parts.PAINTING,))}
     content = parts.sized(workshop.image(image), size)
     if each or contents:
-        photos = {Path(path).stem: parts.sized(workshop.image(path), size) for path in dict.fromkeys((image, *contents))}
+        photos = {parts.title(path): parts.sized(workshop.image(path), size) for path in (image, *contents)}
         return (yield from sheets.sheet_of_pairs(network, net, photos, named, settings, seed))
     if matrix:
         return (yield from sheets.matrix(network, net, content, next(iter(named.values())), settings, seed))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib.resources import as_file, files
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,21 +11,21 @@ from torch import Tensor
 
 from phosphene import images as pictures
 from phosphene.errors import PhospheneError
-from phosphene.progress import Event, Job, Result, Step
+from phosphene.images.samples import PREFIX
+from phosphene.progress import Event, Job, Result, Step, relay
 from phosphene.synthesize import StyleSettings, Stylization
 from phosphene.synthesize.descent import Progress, Switch
 from phosphene.synthesize.style import Checkpoint
 
 Frames = Callable[[Tensor], None]
 """Takes the frames of a film, `[3, H, W]` in [0, 1]."""
-PAINTING = "the bundled painting"
+PAINTING = "sample:painting"  # the bundled one, painted by tools/paint.py
 SIZE = 512  # pixels of the longer side, where none is asked for
 
 
-def painting() -> Tensor:
-    """`[1, 3, H, W]`: the painting that comes with Phosphene (`tools/paint.py` painted it)."""
-    with as_file(files("phosphene.synthesize") / "data" / "painting.jpg") as path:
-        return pictures.read(path)
+def title(path: str) -> str:
+    """What to call a picture: its file's name without suffix, a sample's name."""
+    return path.removeprefix(PREFIX) if path.startswith(PREFIX) else Path(path).stem
 
 
 def sized(image: Tensor, longer: int | None, *, usual: int = SIZE) -> Tensor:
@@ -58,8 +58,6 @@ def framed(job: Job[Result], size: tuple[int, int], keep: Frames | None) -> Job[
             keep(pictures.resize(event.preview, size)[0].cpu())
         return event
 
-    from phosphene.progress import relay
-
     return relay(job, watch)
 
 
@@ -72,8 +70,6 @@ def snapshots(job: Job[Result], size: tuple[int, int], every: int, found: list[t
         if isinstance(event, Step) and event.preview is not None and event.done % every == 0:
             found.append((event.done, pictures.resize(event.preview, size)[0].cpu()))
         return event
-
-    from phosphene.progress import relay
 
     return relay(job, watch)
 

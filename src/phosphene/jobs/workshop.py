@@ -11,6 +11,7 @@ from torch import Tensor
 from phosphene import device as devices
 from phosphene import images
 from phosphene.errors import LabelError, PhospheneError
+from phosphene.images.samples import PREFIX, sample_file
 from phosphene.models import Network, load
 from phosphene.models.labels import Labels
 from phosphene.models.weights import digest
@@ -110,8 +111,10 @@ class Workshop:
     def find(self, path: str) -> Path:
         """Where the file `path` lies: there, or by its name in `folder` or the folder above that.
 
-        One that is expected to have other bytes isn't the one.
+        One that is expected to have other bytes isn't the one. `sample:NAME` lies in a package.
         """
+        if path.startswith(PREFIX):
+            return sample_file(path)
         here = Path(path)
         if self.folder is None:
             return here

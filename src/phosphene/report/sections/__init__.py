@@ -17,6 +17,9 @@ SECTIONS = (
     "neurons",
     "dream",
     "inversion",
+    "texture",
+    "style",
+    "texture_shape",
     "fooling",
 )
 """Modules of this package; each has `TITLE` and a function `make(stage)`."""
