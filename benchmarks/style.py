@@ -92,14 +92,20 @@ def peer(size: int, iterations: int, target: float | None, seconds: float | None
             command += [str(WEIGHTS), f"{folder}/out.png"]
             theirs = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         target, seconds = theirs["losses"][-1], theirs["seconds"]
-        print(f"neural-style: loss {target:,.0f} after {iterations} iterations, {seconds:.1f} s, {theirs['peak']:.0f} MB")
+        print(
+            f"neural-style: loss {target:,.0f} after {iterations} iterations, {seconds:.1f} s, {theirs['peak']:.0f} MB"
+        )
         peak = theirs["peak"]
     else:
         peak = None
     ours = json.loads(
-        subprocess.run([*own, "--target", str(target)], check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+        subprocess.run([*own, "--target", str(target)], check=True, capture_output=True, text=True).stdout.splitlines()[
+            -1
+        ]
     )
-    print(f"ours: loss {ours['loss']:,.0f} after {ours['steps']} evaluations, {ours['seconds']:.1f} s, {ours['peak']:.0f} MB")
+    print(
+        f"ours: loss {ours['loss']:,.0f} after {ours['steps']} evaluations, {ours['seconds']:.1f} s, {ours['peak']:.0f} MB"
+    )
     print(f"time: {ours['seconds'] / seconds:.2f} of theirs" + (f"; memory: {ours['peak'] / peak:.2f}" if peak else ""))
 
 
@@ -186,7 +192,9 @@ def memory(width: int = 3000, height: int = 2000, steps: int = 2) -> None:
     begun = time.perf_counter()
     found = run(style(network, photo, [images.read(STYLE)], settings=settings))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"{width} x {height}, blocks of {found.block}: {peak:.2f} GiB, {(time.perf_counter() - begun) / steps:.0f} s a step")
+    print(
+        f"{width} x {height}, blocks of {found.block}: {peak:.2f} GiB, {(time.perf_counter() - begun) / steps:.0f} s a step"
+    )
 
 
 def textures(net: str) -> None:

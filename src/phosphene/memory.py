@@ -1,4 +1,4 @@
-"""How much memory there is; keep memory that PyTorch frees instead of giving it back to the system after each step; or give large blocks back."""
+"""How much memory there is; and keep what PyTorch frees for its next step, or give large blocks back to the system."""
 
 from __future__ import annotations
 

@@ -96,8 +96,8 @@ def test_value_and_gradient_are_those_of_the_formulas(style_size: tuple[int, int
     assert found.style == pytest.approx({name: float(value.detach()) for name, value in styles.items()}, rel=1e-9)
     assert found.total == pytest.approx(float(total.detach()), rel=1e-9)
     torch.testing.assert_close(found.gradient, torch.autograd.grad(total, leaf)[0], rtol=1e-7, atol=1e-12)
-    assert 1 < 0.7 * found.content["3"] and 0.1 < 30 * found.style["1"]  # every part counts
-    assert 0.1 < 500 * found.style["4"]
+    parts = [0.7 * found.content["3"], 0.2 * found.content["1"], 30 * found.style["1"], 500 * found.style["4"]]
+    assert min(parts) > 0.02 * found.total  # each counts
 
 
 def test_the_gradient_is_the_slope_of_the_value() -> None:
@@ -287,12 +287,12 @@ def compare(
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("size", [(64, 64), (65, 49), (51, 66), (71, 55), (40, 97)])
-@pytest.mark.parametrize("side", [4, 16, 40])  # halos: 20 and 7 pixels
+@pytest.mark.parametrize("side", [4, 16, 40])  # halos: 23 and 7 pixels
 @pytest.mark.parametrize("name", BLOCKED)
 def test_by_blocks_as_at_once(name: str, side: int, size: tuple[int, int], masked: bool) -> None:
     build, layers, content_layer = BLOCKED[name]
     torch.manual_seed(1)
-    compare(network(build().double(), 48), layers, content_layer, size, side, masked=masked, within=1e-9)
+    compare(network(build().double(), 96), layers, content_layer, size, side, masked=masked, within=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -371,7 +371,7 @@ def test_a_rolled_torus_is_the_same(name: str, step: int, size: tuple[int, int])
     build: Any = {"round": lambda: round_net("zeros"), "pooled": pooled, "same": Same}[name]
     layers = {"round": ("1", "3"), "pooled": ("1", "8"), "same": ("act", "last")}[name]
     torch.manual_seed(1)
-    net = network(build().double(), 48)
+    net = network(build().double(), 96)
     image, style = torch.rand(1, 3, *size, dtype=torch.float64), torch.rand(1, 3, 64, 64, dtype=torch.float64) ** 2
     target = moments_of(net, style, layers, None)
     weights = Weights(style={layer: 1 / float(target[layer].square().mean()) for layer in layers})

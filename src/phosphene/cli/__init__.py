@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Group
 
 from phosphene import __version__
-from phosphene.cli import bias, embedding, judging, moving, network, painting, recipes, see, tour
+from phosphene.cli import bias, cues, embedding, judging, moving, network, painting, recipes, see, tour
 from phosphene.errors import PhospheneError
 from phosphene.memory import keep_memory
 
@@ -41,6 +41,7 @@ app.command(moving.dream, group=_MAKE)
 app.command(moving.invert, group=_MAKE)
 app.command(painting.style, group=_MAKE)
 app.command(painting.texture, group=_MAKE)
+app.command(cues.cue_conflict, group=_MAKE)
 app.command(moving.fool, group=_MAKE)
 _models = App(name="models", group=_KEEP, help="Networks that Phosphene knows by itself; `models get` fetches weights.")
 _models.default(network.models)

@@ -59,7 +59,9 @@ class Unfinished:
             held = torch.load(self.path, weights_only=True)
             key, job = held["key"], held["job"]
         except Exception as problem:  # bytes from outside
-            raise OutputError(f"'{self.path}' can't be read, so it can't be resumed: delete it and begin anew") from problem
+            raise OutputError(
+                f"'{self.path}' can't be read, so it can't be resumed: delete it and begin anew"
+            ) from problem
         if key != self._key:
             raise OutputError(
                 f"'{self.path}' was left by a run with other options, pictures or versions: give the same ones, or leave"

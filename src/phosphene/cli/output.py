@@ -68,7 +68,8 @@ def make(
         paths = [main if single_file or picture is first else _part(main, picture.name) for picture in chosen]
         recipes = [workshop.recipe(verb, parameters, picture.name, outcome.notes).to_json() for picture in chosen]
         written = write(
-            [(p, c.image, r) for p, c, r in zip(paths, chosen, recipes, strict=True)], output.overwrite or bool(unfinished)
+            [(p, c.image, r) for p, c, r in zip(paths, chosen, recipes, strict=True)],
+            output.overwrite or bool(unfinished),
         )
         if left is not None and "stopped" not in outcome.facts:
             left.done()

@@ -43,7 +43,9 @@ Variation = Annotated[float, Parameter(name="--tv", group=_LOOK, help="Weight of
 Pooling = Annotated[Literal["max", "average"], Parameter(group=_LOOK, help="Average pooling is smoother.")]
 Canvas = Annotated[
     Literal["pixel", "fourier"] | None,
-    Parameter(group=_LOOK, help="Move pixels, or a spectrum with decorrelated colours; default: what suits the network."),
+    Parameter(
+        group=_LOOK, help="Move pixels, or a spectrum with decorrelated colours; default: what suits the network."
+    ),
 ]
 Optimiser = Annotated[Literal["lbfgs", "adam"], Parameter(group=_DESCENT, help="L-BFGS as in the papers, or Adam.")]
 History = Annotated[int, Parameter(group=_DESCENT, help="Steps that L-BFGS remembers.")]
@@ -52,7 +54,9 @@ Rate = Annotated[
 ]
 Block = Annotated[
     int | None,
-    Parameter(group=_DESCENT, help="Read large pictures in blocks of this side; 0: never; default: where memory asks for it."),
+    Parameter(
+        group=_DESCENT, help="Read large pictures in blocks of this side; 0: never; default: where memory asks for it."
+    ),
 ]
 Snapshots = Annotated[int, Parameter(group=OUTPUT, help="Also write the picture after every so many steps.")]
 FilmName = Annotated[
@@ -67,7 +71,9 @@ Resume = Annotated[
 
 def style(
     content: Annotated[Path, Parameter(help="The photograph to be painted; sample:chelsea is one that comes along.")],
-    *styles: Annotated[Path, Parameter(help="Pictures whose manner it is painted in; none: a painting that comes along.")],
+    *styles: Annotated[
+        Path, Parameter(help="Pictures whose manner it is painted in; none: a painting that comes along.")
+    ],
     share: Annotated[
         list[str] | None,
         Parameter(
@@ -138,14 +144,17 @@ def style(
     steps: Annotated[int, Parameter(group=_DESCENT, help="At each size of the picture.")] = 150,
     scales: Annotated[
         int | None,
-        Parameter(group=_DESCENT, help="Sizes from coarse to fine, each twice the one before; default: from 128 pixels on."),
+        Parameter(
+            group=_DESCENT, help="Sizes from coarse to fine, each twice the one before; default: from 128 pixels on."
+        ),
     ] = None,
     start: Annotated[
         Literal["content", "style", "random"], Parameter(group=_DESCENT, help="What the picture begins with.")
     ] = "content",
     begin: Annotated[Path | None, Parameter(group=_DESCENT, help="Begin with this picture instead.")] = None,
     style_scale: Annotated[
-        float, Parameter(group=_LOOK, help="Longer side of the styles over that of the picture: more for broader strokes.")
+        float,
+        Parameter(group=_LOOK, help="Longer side of the styles over that of the picture: more for broader strokes."),
     ] = 1.0,
     colours: Annotated[
         Literal["style", "luminance", "matched"],
@@ -193,15 +202,20 @@ def texture(
         str | None, Parameter(group=_WHAT, help="Of the texture, SIDE or WIDTHxHEIGHT; default: of the sample.")
     ] = None,
     sample: Annotated[
-        int | None, Parameter(group=_WHAT, help="Bring the sample's longer side to so many pixels; default: at most 256.")
+        int | None,
+        Parameter(group=_WHAT, help="Bring the sample's longer side to so many pixels; default: at most 256."),
     ] = None,
     tile: Annotated[
         bool,
-        Parameter(group=_WHAT, negative="", show_default=False, help="Make edges fit, to be laid side by side without seams."),
+        Parameter(
+            group=_WHAT, negative="", show_default=False, help="Make edges fit, to be laid side by side without seams."
+        ),
     ] = False,
     figure: Annotated[
         bool,
-        Parameter(group=_WHAT, negative="", show_default=False, help="The slide's figure: by deeper and deeper layers."),
+        Parameter(
+            group=_WHAT, negative="", show_default=False, help="The slide's figure: by deeper and deeper layers."
+        ),
     ] = False,
     net: Net = "squeezenet1_1",
     style_layer: Layers = None,

@@ -20,9 +20,9 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """A picture of a sheet: `image` `[3, H, W]` in [0, 1], a title above it, a caption below it."""
+    """A picture of a sheet: `image` `[3, H, W]` in [0, 1] (None: an empty cell), a title above it, a caption below it."""
 
-    image: Tensor
+    image: Tensor | None
     title: str = ""
     caption: str = ""
 
@@ -48,7 +48,7 @@ class _Theme:
 @dataclass(frozen=True)
 class _Cell:
     title: Block
-    picture: Image.Image
+    picture: Image.Image | None
     caption: Block
 
 
@@ -113,7 +113,7 @@ def _columns(count: int) -> int:
 def _cell(panel: Panel, theme: _Theme) -> _Cell:
     return _Cell(
         block(panel.title, theme.style(13, 2, bold=True), theme.side),
-        _fit(to_pil(panel.image), theme.side),
+        None if panel.image is None else _fit(to_pil(panel.image), theme.side),
         block(panel.caption, theme.style(12, 4), theme.side),
     )
 
@@ -147,7 +147,11 @@ def _compose(rows: list[list[_Cell]], heading: Block, foot: Block, theme: _Theme
 
 
 def _row_height(row: list[_Cell]) -> int:
-    return _above(row) + max(cell.picture.height + _below(cell) for cell in row)
+    return _above(row) + max(_height(cell) + _below(cell) for cell in row)
+
+
+def _height(cell: _Cell) -> int:
+    return 0 if cell.picture is None else cell.picture.height
 
 
 def _above(row: list[_Cell]) -> int:
@@ -173,9 +177,10 @@ def _draw_row(
     """Titles stand on one line, pictures hang from one line, a caption follows its picture."""
     top += _above(row)
     for cell in row:
-        width, height = cell.picture.size
+        height = _height(cell)
         cell.title.draw(canvas, left, top - _PAD - cell.title.height, theme.ink(0.82))
-        canvas.rectangle((left - 1, top - 1, left + width, top + height), outline=theme.ink(0.14))
-        sheet_image.paste(cell.picture, (left, top))
+        if cell.picture is not None:
+            canvas.rectangle((left - 1, top - 1, left + cell.picture.width, top + height), outline=theme.ink(0.14))
+            sheet_image.paste(cell.picture, (left, top))
         cell.caption.draw(canvas, left, top + height + _PAD, theme.ink(0.62))
         left += theme.side + gap

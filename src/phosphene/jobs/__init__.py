@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 VERBS = (
     "activations",
+    "cue-conflict",
     "dream",
     "embed",
     "explain",

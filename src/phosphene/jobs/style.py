@@ -63,7 +63,8 @@ def style(
 ) -> Job[Outcome]:
     """Pictures: `style`, and `beside`, with the content and the styles; with `each` a sheet and one picture for each pair.
 
-    `styles`: none for the bundled painting (`sample:painting`). `each`: one picture for each style (and for each of `image` and `contents`)
+    `styles`: none for the bundled painting (`sample:painting`).
+    `each`: one picture for each style (and for each of `image` and `contents`)
     instead of one of all styles. `matrix`: the slide's figure, content layers by style layers. `snapshots`: also the picture
     after so many steps, and twice as many, ... `keep` takes the frames of a film, `save` where the job is; `resume` is what
     it was given.

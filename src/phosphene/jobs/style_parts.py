@@ -78,7 +78,9 @@ def loss_facts(found: Stylization) -> dict[str, Any]:
     """The losses, as the formulas give them, of the picture and of what they are measured by."""
     return {
         "style_losses": {layer: [found.reference.style[layer], value] for layer, value in found.end.style.items()},
-        "content_losses": {layer: [found.reference.content[layer], value] for layer, value in found.end.content.items()},
+        "content_losses": {
+            layer: [found.reference.content[layer], value] for layer, value in found.end.content.items()
+        },
         "layer_weights": found.weights,
         "sizes": [list(size) for size in found.sizes],
         "totals": [[steps[0], steps[-1]] for steps in found.totals if steps],

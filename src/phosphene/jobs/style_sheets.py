@@ -60,12 +60,11 @@ def _sheet(
     halted: bool,
     asked: int,
 ) -> Outcome:
-    blank = next(iter(made.values())).image[0].cpu() * 0 + 1
-    panels = [Panel(blank, "", "")] + [Panel(one[0].cpu(), name) for name, one in styles.items()]
+    panels = [Panel(None)] + [Panel(one[0].cpu(), name) for name, one in styles.items()]
     for content, photo in photos.items():
         panels.append(Panel(photo[0].cpu(), content))
         panels += [
-            Panel(made[content, name].image[0].cpu() if (content, name) in made else blank) for name in styles
+            Panel(made[content, name].image[0].cpu() if (content, name) in made else None) for name in styles
         ]  # fmt: skip
     sheet = pictures.sheet(panels, columns=len(styles) + 1, side=320, footnote=f"Painted by {net}.")
     alt = f"{len(photos)} photographs, each painted in the manner of {', '.join(styles)}"
@@ -104,7 +103,7 @@ def matrix(
     done = 0
     for layer in rows:
         for place in range(len(deeper)):
-            here = replace(settings, style_layers=tuple(deeper[: place + 1]), layer_weights=(), start="random")
+            here = replace(settings, style_layers=tuple(deeper[: place + 1]), layer_weights=())
             if layer is None:
                 job = synthesize.texture(network, _beside(style, size), size=size, settings=here, seed=seed)
             else:

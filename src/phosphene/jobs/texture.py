@@ -165,7 +165,7 @@ def _figure(
     ]
     panels = [Panel(sample[0].cpu(), "sample")]
     panels += [Panel(one.image, one.caption) for one in singles]
-    foot = f"{net}: from noise, with the statistics of the first layer, of the first two, ... Deeper layers hold larger parts."
+    foot = f"{net}: from noise, with the statistics of the first layer, of the first two, ... Deeper ones hold larger parts."
     sheet = pictures.sheet(panels, columns=len(panels), side=280, footnote=foot)
     alt = f"Textures by deeper and deeper layers of {net}"
     facts: dict[str, Any] = {

@@ -21,7 +21,9 @@ def with_average_pooling(network: Network) -> Network:
     except Exception as problem:  # locks, handles: each raises its own
         raise NetworkError(f"{network.name} can't be copied, so its poolings can't be replaced: {problem}") from problem
     if not _replace(module):
-        raise NetworkError(f"{network.name} has no max pooling layer to replace by an average: leave the pooling as it is")
+        raise NetworkError(
+            f"{network.name} has no max pooling layer to replace by an average: leave the pooling as it is"
+        )
     twin = Network(
         module,
         name=network.name,

@@ -18,8 +18,8 @@ from phosphene.synthesize.visualize import Visualization, visualize
 
 __all__ = [
     "Ascent",
-    "Checkpoint",
     "CanvasName",
+    "Checkpoint",
     "ColourSpace",
     "Colours",
     "Direction",

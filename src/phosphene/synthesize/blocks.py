@@ -7,6 +7,7 @@ cores of the blocks divide each layer's map among them.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -104,7 +105,7 @@ def _along(boxes: Tensor, side: int, length: int) -> Reach | None:
     inside = ((first > 0) & (last < length)).nonzero().flatten().tolist()
     if len(inside) < 2:
         return None
-    steps = {int(first[b] - first[a]) for a, b in zip(inside, inside[1:], strict=False) if b == a + 1}
+    steps = {int(first[b] - first[a]) for a, b in itertools.pairwise(inside) if b == a + 1}
     if len(steps) != 1 or (stride := steps.pop()) < 1:
         return None
     places = torch.tensor(inside)
@@ -137,7 +138,7 @@ def _spans(length: int, stride: int, halo: int, side: int) -> list[Span]:
     count = max(1, -(-length // max(stride, side)))
     edges = [round(place * length / count / stride) * stride for place in range(count)] + [length]
     edges = sorted(set(edges))
-    return [_span(a, b, length, stride, halo) for a, b in zip(edges, edges[1:], strict=False)]
+    return [_span(a, b, length, stride, halo) for a, b in itertools.pairwise(edges)]
 
 
 def _span(core_start: int, core_stop: int, length: int, stride: int, halo: int) -> Span:

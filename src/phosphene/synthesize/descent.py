@@ -20,8 +20,9 @@ Evaluate: TypeAlias = Callable[[Tensor], Evaluation]
 
 HISTORY = 10  # pairs of steps and gradients that L-BFGS remembers
 STALLED = 25  # steps without a lower loss after which L-BFGS is begun again
-EXPLODES = 100.0  # times the lowest loss so far
-SETTLES = 15  # steps in which L-BFGS may still leap
+LEAP = 0.05  # root mean square of what a step of L-BFGS may change of the pixels, of 0 to 1
+EXPLODES = 3.0  # times the lowest loss so far
+MOST_LEAPS = 3  # so often L-BFGS may explode
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Progress:
         parameter, state: of the canvas and the optimiser.
         best, best_loss, best_step: the parameter of the lowest loss, that loss, and its step.
         since: the step since which the optimiser has been the present one.
+        leaps: how often L-BFGS has exploded, and begun anew from the best picture.
         totals: the loss at each step.
         halted: whether it ends here, early.
     """
@@ -57,6 +59,7 @@ class Progress:
     best_loss: float = math.inf
     best_step: int = 0
     since: int = 0
+    leaps: int = 0
     totals: list[float] = field(default_factory=list)
     halted: bool = False
 
@@ -87,8 +90,10 @@ def descend(
 ) -> Job[Descent]:
     """Move `canvas` down the loss, yielding a `Step` event after each step. A `Halt` ends it there.
 
-    L-BFGS takes unit steps along its directions, without a line search: one evaluation a step. Where the loss explodes, or
-    has not been lower for `STALLED` steps, it begins anew from the best picture; the second time Adam takes over.
+    L-BFGS takes unit steps along its directions, without a line search: one evaluation a step, none of which changes the
+    picture by more than `LEAP`. Where the loss explodes it begins anew from the best picture. Where it does so again and
+    again, or the loss has not been lower for `STALLED` steps, that is a `Switch`: the first begins L-BFGS anew, the second
+    hands over to Adam.
 
     Args:
         canvas: one picture; it is changed.
@@ -134,6 +139,7 @@ class _Mover:
         self.canvas, self.evaluate, self.steps, self.rate, self.here = canvas, evaluate, steps, rate, here
         self.history = history
         self.first: Evaluation | None = None
+        self._seen = canvas.parameter.detach()  # the picture of the last evaluation
         if here.parameter is not None:
             with torch.no_grad():
                 canvas.parameter.copy_(here.parameter)
@@ -147,7 +153,10 @@ class _Mover:
         if here.optimiser == "adam":
             share = (here.step - here.since) / max(1, self.steps - here.since)
             self.optimiser.param_groups[0]["lr"] = self._adam_rate() * (0.5 + 0.5 * math.cos(math.pi * share))
+        before = self.canvas.parameter.detach().clone() if here.optimiser == "lbfgs" else None
         self.optimiser.step(self._closure)
+        if before is not None:
+            self._shorten(before)
         here.step += 1
         loss = here.totals[-1]
         if here.step == 1 and not math.isfinite(loss):
@@ -173,10 +182,11 @@ class _Mover:
         self.here.state = self.optimiser.state_dict()
         return self.here
 
-    def _closure(self) -> Tensor:
+    def _closure(self) -> float:
         here, parameter = self.here, self.canvas.parameter
         images = self.canvas.images()
-        found = self.evaluate(images.detach())
+        self._seen = images.detach()
+        found = self.evaluate(self._seen)
         self.first = self.first or found
         (gradient,) = torch.autograd.grad(images, parameter, found.gradient)
         parameter.grad = gradient.contiguous()
@@ -184,16 +194,32 @@ class _Mover:
         if found.total < here.best_loss:
             here.best_loss, here.best_step = found.total, here.step
             here.best = parameter.detach().clone()
-        return parameter.new_tensor(found.total)
+        return found.total
+
+    def _shorten(self, before: Tensor) -> None:
+        """Cut a leap of L-BFGS short: its first steps, of a curvature hardly known, would blacken whole regions for good.
+
+        Its state holds the length of the step, from which it learns; that is cut, too.
+        """
+        parameter = self.canvas.parameter
+        with torch.no_grad():
+            moved = float((self.canvas.images() - self._seen).square().mean().sqrt())
+            if not moved > LEAP:
+                return
+            share = LEAP / moved
+            parameter.copy_(before + share * (parameter - before))
+        state = self.optimiser.state[parameter]
+        state["t"] = state["t"] * share
 
     def _trouble(self, loss: float) -> str:
         here = self.here
         if not math.isfinite(loss):
             return "the loss was no finite number"
-        if here.optimiser == "adam" or here.step - here.since < SETTLES:
+        if here.optimiser == "adam":
             return ""
         if loss > EXPLODES * here.best_loss:
-            return "the loss exploded"
+            here.leaps += 1
+            return EXPLODED
         return f"no lower loss for {STALLED} steps" if here.step - max(here.best_step, here.since) > STALLED else ""
 
     def _switch(self, why: str) -> None:
@@ -203,8 +229,11 @@ class _Mover:
         if here.best is not None:
             with torch.no_grad():
                 self.canvas.parameter.copy_(here.best)
-        here.optimiser = "adam" if here.switches else "lbfgs"
         here.since = here.step
+        if why == EXPLODED and here.leaps <= MOST_LEAPS:  # usual where L-BFGS doesn't know the curvature yet
+            self.optimiser = self._begin("lbfgs")
+            return
+        here.optimiser = "adam" if here.switches else "lbfgs"
         here.switches.append(Switch(here.step, here.optimiser, why))
         self.optimiser = self._begin(here.optimiser)
 
@@ -222,3 +251,4 @@ class _Mover:
 
 
 FALLBACK_RATE = 0.01
+EXPLODED = "the loss exploded"

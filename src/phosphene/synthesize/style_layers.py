@@ -24,16 +24,17 @@ class LayerChoice:
     content: tuple[str, ...]
 
 
-def _vgg(*style: str, content: str) -> LayerChoice:
+def _alike(*style: str, content: str) -> LayerChoice:
     return LayerChoice(dict.fromkeys(style, 1.0), (content,))
 
 
 CHOICES: dict[str, LayerChoice] = {
     # conv1_1, conv2_1, conv3_1, conv4_1, conv5_1 and conv4_2, after their ReLU, as in the paper.
-    "vgg16": _vgg("features.1", "features.6", "features.11", "features.18", "features.25", content="features.20"),
-    "vgg19": _vgg("features.1", "features.6", "features.11", "features.20", "features.29", content="features.22"),
-    "squeezenet1_1": _vgg("features.1", "features.3", "features.4", "features.6", "features.7", content="features.6"),
-    "efficientnet_lite0": _vgg("bn1", "blocks.0.0", "blocks.1.1", "blocks.2.1", "blocks.3.1", content="blocks.2.1"),
+    "vgg16": _alike("features.1", "features.6", "features.11", "features.18", "features.25", content="features.20"),
+    "vgg19": _alike("features.1", "features.6", "features.11", "features.20", "features.29", content="features.22"),
+    # Of these many were looked at: earlier last layers leave the strokes thin, later ones lose the content.
+    "squeezenet1_1": _alike("features.1", "features.4", "features.7", "features.9", content="features.6"),
+    "efficientnet_lite0": _alike("bn1", "blocks.0.0", "blocks.1.1", "blocks.2.1", "blocks.3.1", content="blocks.2.1"),
 }
 """By the network's name."""
 
@@ -52,6 +53,7 @@ def layers_for(network: Network) -> LayerChoice:
     deepest = max(1, round(len(found) * 2 / 3))
     places = sorted({round(place * (deepest - 1) / 4) for place in range(5)})
     return LayerChoice({found[place]: 1.0 for place in places}, (found[max(0, deepest - 2)],))
+
 
 CANVASES: dict[str, CanvasName] = {"squeezenet1_1": "fourier", "efficientnet_lite0": "fourier"}
 """The canvas that suits a network, where it isn't pixels."""

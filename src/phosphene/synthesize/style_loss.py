@@ -233,9 +233,7 @@ def summed(
     return {layer: (products, places.clamp(min=1e-6)) for layer, (products, places) in found.items()}
 
 
-def _guide(
-    guides: Mapping[str, Tensor] | None, layer: str, part: Block, core: Tensor, reach: Reach
-) -> Tensor | None:
+def _guide(guides: Mapping[str, Tensor] | None, layer: str, part: Block, core: Tensor, reach: Reach) -> Tensor | None:
     if guides is None:
         return None
     rows, columns = part.place(core, reach)

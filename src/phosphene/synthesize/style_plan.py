@@ -27,6 +27,8 @@ BLOCK = 512
 """Side of the blocks that are taken where a picture does not fit into memory."""
 AT_ONCE = 4e9
 """Bytes that a picture may take at most, gradients included, to be read at once."""
+NOISE = 0.3
+"""Of the spread of photographs' colours: louder noise ends in pictures that stay grey in places."""
 ALIKE = 1e-4
 """A style loss below this share of the style's own energy counts as none."""
 
@@ -99,11 +101,11 @@ class Plan:
         return self._noise(self.sizes[0])
 
     def _noise(self, size: tuple[int, int]) -> Tensor:
-        """White noise around the mean colour, as far from it as the colours of photographs are."""
+        """White noise around the mean colour."""
         generator = torch.Generator().manual_seed(self.seed)
         noise = torch.randn((1, 3, *size), generator=generator).to(self.network.device)
         mean, std = (values.expand(1, 3, 1, 1) for values in (self.network.mean, self.network.std))
-        return (mean + std * noise).clamp(0, 1)
+        return (mean + NOISE * std * noise).clamp(0, 1)
 
     def canvas(self, picture: Tensor) -> Canvas:
         """The picture as something to be moved."""
@@ -120,7 +122,7 @@ class Plan:
         return picture
 
     def loss(self, size: tuple[int, int]) -> tuple[StyleLoss, Evaluation]:
-        """The loss at one size, and what it is divided by: the losses of the content picture and an even grey, or of noise."""
+        """The loss at one size, and what it is divided by: the losses of the content and an even grey, or of noise."""
         block = self._block(size)
         content = self._content(size)
         style_layers, content_layers = list(self.choice.style), list(self.choice.content) if content is not None else []

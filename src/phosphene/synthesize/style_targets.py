@@ -75,7 +75,7 @@ def map_sizes(
         return {layer: (found.shape[2], found.shape[3]) for layer, found in network.record(blank, layers).items()}
     known = reaches(network, layers)
     read = network.reader(layers)
-    ends = dict.fromkeys(layers, (0, 0))
+    ends: dict[str, tuple[int, int]] = dict.fromkeys(layers, (0, 0))
     for part in blocks(size, list(known.values()), block):
         if part.rows.core_stop < size[0] and part.columns.core_stop < size[1]:
             continue  # only the last row and column of blocks tell where the map ends

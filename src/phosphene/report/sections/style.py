@@ -33,7 +33,11 @@ def make(stage: Stage) -> Job[Section | None]:
             r"\mathcal{L}_{content} = \frac{1}{2} \sum_{i,j} \left(F^l_{ij} - P^l_{ij}\right)^2",
             r"\mathcal{L} = \alpha \mathcal{L}_{content} + \beta \sum_l w_l E_l",
         ),
-        figures=(figure(outcome.pictures[1], wide=True, caption=f"your photograph in the manner of a painting, by {PAINTER}"),),
+        figures=(
+            figure(
+                outcome.pictures[1], wide=True, caption=f"your photograph in the manner of a painting, by {PAINTER}"
+            ),
+        ),
         words=(
             "The features of one deep layer hold the photograph's shapes; the Gram matrices of five layers, from fine to"
             " coarse, hold the painter's hand. The picture is what comes nearest to both: it began as your photograph and was"

@@ -42,7 +42,9 @@ def make(stage: Stage) -> Job[Section | None]:
         key="texture-shape",
         title=TITLE,
         slide="CNN learns texture features, not shapes!",
-        formula=(r"\text{shape bias} = \frac{\text{decisions for shape}}{\text{decisions for shape} + \text{for texture}}",),
+        formula=(
+            r"\text{shape bias} = \frac{\text{decisions for shape}}{\text{decisions for shape} + \text{for texture}}",
+        ),
         figures=tuple(
             figure(_shown(network.preprocess(image), name), caption=f"{name}: {_told(seen[name])}")
             for name, image in shown.items()
