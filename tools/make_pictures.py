@@ -20,8 +20,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from phosphene import images
 from phosphene.cli import main
+from phosphene.images.samples import sample_file
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "pictures"
+SHARED = Path(__file__).resolve().parents[2] / "shared"
 WIDEST = 150  # characters of a drawn terminal
 PHOTOS = (
     "astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "grass.png", "gravel.png",
@@ -80,12 +82,47 @@ def _pictures() -> None:
     _sheet("dream", ["dream", "china.jpg"])
     _sheet("invert", ["invert", "cat.png"])
     _sheet("embed", ["embed", "tiles"])
+    _styles()
 
 
-def _sheet(name: str, words: list[str]) -> None:
-    """Run a command and keep its main picture, the one with the shortest name."""
+def _styles() -> None:
+    """Paintings, textures, and the conflict of texture and shape."""
+    _sheet("style", ["style", "china.jpg"], part="beside")
+    _sheet(
+        "style-matrix", ["style", "china.jpg", "--matrix", "--size", "256", "--style-weight", "10", "--steps", "100"]
+    )
+    _sheet("texture", ["texture", "sample:painting", "--figure"])
+    for kind, name in (("cat", "chelsea"), ("rocket", "rocket"), ("cup", "coffee")):
+        Path("shapes", kind).mkdir(parents=True)
+        shutil.copyfile(sample_file(name), Path("shapes", kind, "1.png"))
+    for kind in ("painting", "gravel", "brick"):
+        Path("textures", kind).mkdir(parents=True)
+        shutil.copyfile(sample_file(kind), Path("textures", kind, "1.png"))
+    main(["cue-conflict", "shapes", "textures", "--pairs", "all", "--out", "cues", "--quiet"])
+    images.save(images.read(Path("cues") / "cue-conflict.png"), DOCS / "cue-conflict.jpg", quality=85)
+    stimuli = SHARED / "data" / "cue_conflict"
+    if stimuli.is_dir():
+        _sheet("shape-bias", ["shape-bias", str(stimuli)])
+    _networks()
+
+
+def _networks() -> None:
+    """The same photograph and painting by three networks; VGG-16 only where its weights are."""
+    panels = [
+        images.Panel(images.read("china.jpg")[0], "photograph"),
+        images.Panel(images.read(sample_file("painting"))[0], "style"),
+    ]
+    for net in ("squeezenet1_1", "efficientnet_lite0", "vgg16"):
+        with contextlib.suppress(SystemExit):
+            main(["style", "china.jpg", "--net", net, "--out", net, "--quiet"])
+            panels.append(images.Panel(images.read(Path(net) / "china-style.png")[0], net))
+    images.save(images.sheet(panels, columns=5, side=400), DOCS / "style-networks.jpg", quality=85)
+
+
+def _sheet(name: str, words: list[str], part: str = "") -> None:
+    """Run a command and keep its main picture, the one with the shortest name, or a part of that name."""
     main([*words, "--out", name, "--quiet"])
-    made = min(Path(name).glob("*.png"), key=lambda path: len(path.name))
+    made = min(Path(name).glob(f"*{part}.png"), key=lambda path: len(path.name))
     images.save(images.read(made), DOCS / f"{name}.jpg", quality=85)
 
 

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from phosphene import __version__, images
-from phosphene.cli import app, bias, embedding, judging, moving, network, recipes, see
+from phosphene.cli import app, bias, cues, embedding, judging, moving, network, recipes, see
 from phosphene.cli import tour as touring
 from phosphene.jobs import VERBS, command, function_of, job
 from phosphene.jobs.explain import USUAL
@@ -35,6 +35,7 @@ COMMANDS = {
     "embed": embedding.embed,
     "randomise": judging.randomise,
     "shape-bias": bias.shape_bias,
+    "cue-conflict": cues.cue_conflict,
     "judge-explanations": judging.judge_explanations,
     "visualize": moving.visualize,
     "dream": moving.dream,
@@ -145,6 +146,7 @@ def test_defaults_are_the_jobs(verb: str) -> None:
         if (
             name in ("source", "output", "said", "out", "overwrite", "image", "film", "fps", "csv")
             or parameter.default is inspect.Parameter.empty
+            or (verb == "cue-conflict" and name in ("pairs", "same", "seed"))  # of the set, not of one stimulus
         ):
             continue
         own = renamed.get(name.rstrip("_"), name)
@@ -153,7 +155,9 @@ def test_defaults_are_the_jobs(verb: str) -> None:
         assert empty or parameter.default == default, name
 
 
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("judge-explanations", "embed")])
+@pytest.mark.parametrize(
+    "verb", [verb for verb in VERBS if verb not in ("judge-explanations", "embed", "cue-conflict")]
+)
 def test_the_command_line_hands_over_every_option(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
     monkeypatch.setattr("phosphene.cli.output.make", lambda verb, parameters, *rest, **more: seen.update(parameters))

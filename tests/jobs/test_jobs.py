@@ -63,6 +63,7 @@ def three_photos(photos_of_two_classes: Path) -> Path:
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "activations": {"layers": ["conv1", "fire9"], "channels": 4},
+    "cue-conflict": {"steps": 1, "size": 128},
     "dream": {"layers": ["fire3"], "steps": 1, "octaves": 2, "size": 96},
     "embed": {"method": "pca"},
     "explain": {},
@@ -84,6 +85,8 @@ def test_jobs_make_pictures(workshop: Workshop, photo: str, three_photos: Path, 
         parameters["folder"] = str(three_photos)
     elif verb not in ("filters", "visualize"):
         parameters["image"] = photo
+    if verb == "cue-conflict":
+        parameters["styles"] = str(three_photos / "coffee.png")
     if verb == "shape-bias":  # files say what they show
         names = ("cat1-dog1.png", "dog1-car1.png", "car1-cat1.png")
         for name, path in zip(names, sorted(three_photos.iterdir()), strict=True):

@@ -83,21 +83,21 @@ def test_value_and_gradient_are_those_of_the_formulas(style_size: tuple[int, int
     module = small()
     image, content = torch.rand(2, 1, 3, 6, 8, dtype=torch.float64)
     style = torch.rand(1, 3, *style_size, dtype=torch.float64)
-    weights = Weights({"3": 0.7, "1": 0.2}, {"1": 30.0, "4": 500.0})
+    weights = Weights({"3": 0.7, "1": 0.03}, {"1": 900.0, "4": 4000.0})
     found = made(module, content, style, weights)(image)
 
     leaf = image.clone().requires_grad_()
     mine, wanted, theirs = (layers_of(module, each) for each in (leaf, content, style))
     contents = {name: slow_content(mine[int(name)], wanted[int(name)]) for name in weights.content}
     styles = {name: slow_energy(mine[int(name)], theirs[int(name)]) for name in weights.style}
-    total = 0.7 * contents["3"] + 0.2 * contents["1"] + 30 * styles["1"] + 500 * styles["4"]
+    parts = [0.7 * contents["3"], 0.03 * contents["1"], 900 * styles["1"], 4000 * styles["4"]]
+    total = torch.stack(parts).sum()
 
     assert found.content == pytest.approx({name: float(value.detach()) for name, value in contents.items()}, rel=1e-9)
     assert found.style == pytest.approx({name: float(value.detach()) for name, value in styles.items()}, rel=1e-9)
     assert found.total == pytest.approx(float(total.detach()), rel=1e-9)
     torch.testing.assert_close(found.gradient, torch.autograd.grad(total, leaf)[0], rtol=1e-7, atol=1e-12)
-    parts = [0.7 * found.content["3"], 0.2 * found.content["1"], 30 * found.style["1"], 500 * found.style["4"]]
-    assert min(parts) > 0.02 * found.total  # each counts
+    assert min(float(part.detach()) for part in parts) > 0.02 * found.total  # each counts
 
 
 def test_the_gradient_is_the_slope_of_the_value() -> None:
@@ -285,9 +285,8 @@ def compare(
     assert float((parts_of.gradient - whole.gradient).abs().max()) < within * float(whole.gradient.abs().max())
 
 
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("size", [(64, 64), (65, 49), (51, 66), (71, 55), (40, 97)])
-@pytest.mark.parametrize("side", [4, 16, 40])  # halos: 23 and 7 pixels
+@pytest.mark.parametrize("size", [(64, 64), (65, 49), (51, 66), (40, 95)])
+@pytest.mark.parametrize(("side", "masked"), [(4, False), (16, True), (40, False)])  # halos: 23 and 7 pixels
 @pytest.mark.parametrize("name", BLOCKED)
 def test_by_blocks_as_at_once(name: str, side: int, size: tuple[int, int], masked: bool) -> None:
     build, layers, content_layer = BLOCKED[name]

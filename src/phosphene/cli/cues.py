@@ -103,8 +103,8 @@ def cue_conflict(
         try:
             terminal.run(work.make(), said, workshop)
         except KeyboardInterrupt:
-            done = sum(work.path(pair).is_file() for pair in chosen)
-            terminal.warn(f"{done} of {len(chosen)} stimuli are done; the same command goes on from there", said)
+            done = f"{kept + work.written} of {len(chosen)} stimuli are done"
+            terminal.warn(f"{done}; the same command goes on from there", said)
             raise
         _write_sheet(out / SHEET, contact_sheet(chosen, work.path))
     _tell(chosen, work, kept, unknown, skipped, said)
@@ -233,7 +233,7 @@ class Stimuli:
     def __init__(self, workshop: Workshop, parameters: dict[str, Any], out: Path, overwrite: bool) -> None:
         self.workshop, self.parameters, self.out, self.overwrite = workshop, parameters, out, overwrite
         self.waiting: list[Pair] = []
-        self.switches = 0
+        self.switches = self.written = 0
         self._hashes: dict[str, str] = {}
 
     def path(self, pair: Pair) -> Path:
@@ -313,6 +313,7 @@ class Stimuli:
         self.switches += len(outcome.facts.get("switches", ()))
         recipe = workshop.recipe(VERB, parameters, VERB, outcome.notes).to_json()
         write.write([(self.path(pair), outcome.picture(VERB).image, recipe)], overwrite=True)
+        self.written += 1
 
 
 # -- the contact sheet --------------------------------------------------------------------------------------------------
