@@ -27,6 +27,8 @@ IMAGE_COMMANDS = {
     "fool": ("--target", "tiger"),
     "dream": (),
     "invert": (),
+    "style": (),
+    "texture": (),
     "tour": (),
 }
 

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from phosphene import __version__, images
-from phosphene.cli import app, bias, cues, embedding, judging, moving, network, recipes, see
+from phosphene.cli import app, bias, cues, embedding, judging, moving, network, painting, recipes, see
 from phosphene.cli import tour as touring
 from phosphene.jobs import VERBS, command, function_of, job
 from phosphene.jobs.explain import USUAL
@@ -40,6 +40,8 @@ COMMANDS = {
     "visualize": moving.visualize,
     "dream": moving.dream,
     "invert": moving.invert,
+    "style": painting.style,
+    "texture": painting.texture,
     "fool": moving.fool,
     "recipe": recipes.recipe,
     "rerun": recipes.rerun,
@@ -142,9 +144,11 @@ def test_defaults_are_the_jobs(verb: str) -> None:
     if verb in ("activations", "visualize", "dream", "invert"):
         renamed["layer"] = "layers"
     renamed |= {"visualize": {"unit": "units"}, "dream": {"channel": "channels"}}.get(verb, {})
+    if verb in ("style", "texture"):
+        renamed |= {name: f"{name}s" for name in ("share", "mask", "content_layer", "style_layer")}
     for name, parameter in inspect.signature(COMMANDS[verb]).parameters.items():
         if (
-            name in ("source", "output", "said", "out", "overwrite", "image", "film", "fps", "csv")
+            name in ("source", "output", "said", "out", "overwrite", "image", "film", "fps", "csv", "resume")
             or parameter.default is inspect.Parameter.empty
             or (verb == "cue-conflict" and name in ("pairs", "same", "seed"))  # of the set, not of one stimulus
         ):
@@ -161,7 +165,7 @@ def test_defaults_are_the_jobs(verb: str) -> None:
 def test_the_command_line_hands_over_every_option(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
     monkeypatch.setattr("phosphene.cli.output.make", lambda verb, parameters, *rest, **more: seen.update(parameters))
-    needed = {"image": Path("x.png"), "target": "3", "folder": Path(), "layer": "1"}
+    needed = {"image": Path("x.png"), "content": Path("x.png"), "target": "3", "folder": Path(), "layer": "1"}
     function = COMMANDS[verb]
     if verb == "explain":
         needed["image"] = (Path("x.png"),)  # type: ignore[assignment]
@@ -174,7 +178,7 @@ def test_the_command_line_hands_over_every_option(verb: str, monkeypatch: pytest
         wanted = inspect.signature(function).parameters
         function(**{key: value for key, value in needed.items() if key in wanted})
     function = function_of(verb)
-    assert set(seen) == set(inspect.signature(function).parameters) - {"workshop", "keep"}
+    assert set(seen) == set(inspect.signature(function).parameters) - {"workshop", "keep", "save", "resume"}
 
 
 def test_unknown_job_and_options() -> None:

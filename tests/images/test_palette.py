@@ -59,7 +59,7 @@ def test_luminance_of_grey_is_itself() -> None:
 def test_luminance_of_one_and_colours_of_the_other() -> None:
     colours, grey = style(), picture(12, 17, (0.5, 0.5, 0.5), 0.1, 3)
     found = with_colours_of(grey, colours)
-    assert 0 < float(found.min()) and float(found.max()) < 1  # nothing was clipped
+    assert float(found.min()) > 0 and float(found.max()) < 1  # nothing was clipped
     torch.testing.assert_close(luma(found), luma(grey), atol=1e-6, rtol=0)
     torch.testing.assert_close(chroma(found), chroma(colours), atol=1e-6, rtol=0)
 
@@ -79,7 +79,7 @@ def test_colours_that_do_not_exist_are_clipped() -> None:
 
 def test_a_style_is_given_mean_and_spread_of_the_luminance() -> None:
     found = match_luminance(style(), content())
-    assert found.shape == style().shape and 0 < float(found.min()) and float(found.max()) < 1
+    assert found.shape == style().shape and float(found.min()) > 0 and float(found.max()) < 1
     assert torch.equal(found[0, 0], found[0, 1]) and torch.equal(found[0, 1], found[0, 2])
     torch.testing.assert_close(luma(found).mean(), luma(content()).mean())
     # Over three equal channels, whose degrees of freedom are counted as their own.
@@ -99,7 +99,7 @@ def test_an_even_style_takes_the_mean_luminance() -> None:
 def test_mean_and_covariance_match() -> None:
     found = match_colours(style(), content())
     assert found.shape == style().shape and found.dtype == style().dtype
-    assert 0 < float(found.min()) and float(found.max()) < 1
+    assert float(found.min()) > 0 and float(found.max()) < 1
     for one, other in zip(moments(found), moments(content()), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-9)
     assert not torch.allclose(moments(found)[1], moments(style())[1], rtol=0.1)

@@ -165,6 +165,46 @@ def test_a_swift_reader_does_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(isinstance(part, WinogradConv2d) for part in network.prepared.modules())
 
 
+class Twice(nn.Module):
+    """A large convolution of two names, each of which runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.first = nn.Conv2d(3, 64, 3), nn.Conv2d(64, 128, 3, padding=1)
+        self.back, self.again = nn.Conv2d(128, 64, 1), self.first
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.again(self.back(self.first(self.stem(x)).relu()))
+
+
+@pytest.mark.xfail(strict=True, raises=Exception, reason="only the first name of a module is replaced")
+def test_a_convolution_of_two_names() -> None:
+    network = load(Twice(), device="cpu", input_size=16)
+    images = torch.rand(1, 3, 16, 16)
+    plain, swift = (network.reader(["first#1", "first#2"], swift=swift)(images) for swift in (False, True))
+    for name, values in plain.items():
+        near(swift[name], values.double())
+
+
+class Reads(nn.Module):
+    """Looks into its convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.large = nn.Conv2d(3, 64, 3), nn.Conv2d(64, 128, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(self.stem(x), self.large.weight, padding=1) + self.large(self.stem(x))
+
+
+@pytest.mark.xfail(strict=True, raises=AttributeError, reason="what stands for a convolution has no weight")
+def test_a_network_that_looks_into_its_convolution() -> None:
+    network = load(nn.Sequential(Reads(), nn.Tanh()), device="cpu", input_size=16)
+    images = torch.rand(1, 3, 16, 16)
+    plain, swift = (network.reader(["1"], swift=swift)(images)["1"] for swift in (False, True))
+    near(swift, plain.double())
+
+
 def test_a_swift_reader_of_a_bundled_network(bundled_network: Network) -> None:
     layer = "features.12" if bundled_network.name == "squeezenet1_1" else "blocks.2.1"
     images = torch.rand(1, 3, 65, 64)

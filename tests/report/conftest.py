@@ -19,6 +19,9 @@ SMALL = {
     "neurons": {"STEPS": 2, "LAYERS": 3, "PER_LAYER": 2, "SIDE": 64},
     "dream": {"STEPS": 2, "OCTAVES": 2, "SIDE": 128},
     "inversion": {"STEPS": 2, "LAYERS": 2},
+    "texture": {"STEPS": 2},
+    "style": {"STEPS": 2, "SIDE": 192},
+    "texture_shape": {"STEPS": 2, "SIDE": 192},
 }
 """What the sections that move an image take in the tests instead of their own."""
 

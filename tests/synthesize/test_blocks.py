@@ -35,9 +35,7 @@ def conv(channels: int, filters: int, kernel: int, **options: Any) -> nn.Conv2d:
     halo=st.integers(0, 50),
     side=st.integers(1, 100),
 )
-def test_cores_divide_the_picture_and_every_map(
-    size: tuple[int, int], powers: list[int], halo: int, side: int
-) -> None:
+def test_cores_divide_the_picture_and_every_map(size: tuple[int, int], powers: list[int], halo: int, side: int) -> None:
     """Each layer's map, a place for every begun stride, is covered once."""
     reaches = [Reach(2**power, halo) for power in powers]
     parts = blocks(size, reaches, side)

@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Callable
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from phosphene.errors import PhospheneError
 from phosphene.progress import Brake, Step, braked, run
-from phosphene.synthesize.descent import EXPLODES, SETTLES, STALLED, Descent, Progress, Switch, descend
+from phosphene.synthesize.descent import EXPLODES, LEAP, MOST_LEAPS, STALLED, Descent, Progress, Switch, descend
 from phosphene.synthesize.style_loss import Evaluation
 
 SHAPE = (1, 3, 4, 5)
@@ -56,7 +57,7 @@ def quadratic() -> Callable[[Tensor], Evaluation]:
 
 def bent() -> Callable[[Tensor], Evaluation]:
     """Neither quadratic nor the same everywhere."""
-    return evaluated(lambda image: (image - target()).square().sum() + 0.2 * (image * 9).sin().sum() + image.pow(4).sum())
+    return evaluated(lambda image: 3 * (image - target()).square().sum() + 0.1 * (1 + (image * 9).sin()).sum())
 
 
 def go(evaluate: Callable[[Tensor], Evaluation], steps: int, brake: int | None = None, **options: Any) -> Descent:
@@ -67,9 +68,7 @@ def go(evaluate: Callable[[Tensor], Evaluation], steps: int, brake: int | None =
 # -- down -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("optimiser", "rate", "steps"), [("lbfgs", 1.0, 60), ("lbfgs", 0.5, 80), ("adam", 0.05, 300)]
-)
+@pytest.mark.parametrize(("optimiser", "rate", "steps"), [("lbfgs", 1.0, 60), ("lbfgs", 0.5, 80), ("adam", 0.05, 300)])
 def test_the_minimum_of_a_quadratic_is_found(optimiser: Any, rate: float, steps: int) -> None:
     found = go(quadratic(), steps, optimiser=optimiser, rate=rate)
     torch.testing.assert_close(found.image, target(), atol=1e-3, rtol=0)
@@ -83,7 +82,7 @@ def test_the_first_total_is_that_of_the_start_and_the_last_evaluation_that_of_th
     start = loss(torch.full(SHAPE, 0.5))
     assert found.totals[0] == start.total == found.first.total
     assert torch.equal(found.first.gradient, start.gradient)
-    assert found.last.total == loss(found.image).total < 0.5 * start.total or found.last.total < start.total - 1
+    assert found.last.total == loss(found.image).total < 0.8 * start.total
 
 
 def test_the_first_step_of_lbfgs_goes_straight_down() -> None:
@@ -104,7 +103,7 @@ def test_the_rate_of_adam_falls_along_a_cosine() -> None:
         return Evaluation(float(image.sum()), {}, {}, torch.ones_like(image))
 
     go(slope, 10, optimiser="adam", rate=0.01)
-    moves = [float((a - b).mean()) for a, b in zip(images[:10], images[1:11], strict=True)]
+    moves = [float((a - b).mean()) for a, b in pairwise(images[:11])]
     wanted = [0.01 * (0.5 + 0.5 * math.cos(math.pi * step / 10)) for step in range(10)]
     assert moves == pytest.approx(wanted, abs=1e-6)
 
@@ -167,7 +166,7 @@ def test_going_on_gives_the_same_numbers(optimiser: Any, rate: float, at: int) -
     assert [place.step for place in places] == list(range(1, 21))
     canvas = Plain(torch.rand(SHAPE))  # what it holds does not matter
     rest = go(bent(), 20, optimiser=optimiser, rate=rate, history=4, progress=places[at - 1], canvas=canvas)
-    assert rest.totals == whole.totals
+    assert rest.totals == whole.totals and not rest.switches
     assert torch.equal(rest.image, whole.image) and rest.last.total == whole.last.total
 
 
@@ -223,21 +222,60 @@ class Scripted:
 
 
 def test_a_loss_that_explodes_is_left_for_the_best_picture() -> None:
-    scripted = Scripted(lambda call: 1e3 if call in (20, 40) else 2.0 - 0.01 * call)
-    found = go(scripted, 50)
-    assert found.switches == (Switch(21, "lbfgs", "the loss exploded"), Switch(41, "adam", "the loss exploded"))
-    assert torch.equal(scripted.images[21], scripted.images[19])
-    assert torch.equal(scripted.images[41], scripted.images[39])
-    assert not torch.equal(scripted.images[20], scripted.images[19])
+    """A few times without a word, then it is a switch."""
+    calls = [20 + 4 * number for number in range(MOST_LEAPS + 2)]
+    scripted = Scripted(lambda call: 1e3 if call in calls else 2.0 - 0.01 * call)
+    found = go(scripted, 60)
+    for call in calls:
+        assert torch.equal(scripted.images[call + 1], scripted.images[call - 1])
+        assert not torch.equal(scripted.images[call], scripted.images[call - 1])
+    *_, last, beyond = calls
+    why = "the loss exploded"
+    assert found.switches == (Switch(last + 1, "lbfgs", why), Switch(beyond + 1, "adam", why))
 
 
-@pytest.mark.parametrize(
-    ("call", "loss", "switches"),
-    [(20, EXPLODES * 1.1, 1), (20, EXPLODES * 0.9, 0), (SETTLES - 2, 1e9, 0), (SETTLES - 1, 1e9, 1)],
-)
-def test_what_counts_as_an_explosion(call: int, loss: float, switches: int) -> None:
-    found = go(Scripted(lambda number: loss if number == call else 1.0 - 1e-9 * number), 35)
-    assert len(found.switches) == switches
+@pytest.mark.parametrize("call", [1, 2, 20])
+@pytest.mark.parametrize(("times", "back"), [(1.1 * EXPLODES, True), (0.9 * EXPLODES, False)])
+def test_what_counts_as_an_explosion(call: int, times: float, back: bool) -> None:
+    scripted = Scripted(lambda number: 5 * times if number == call else 5 - 1e-6 * number)
+    found = go(scripted, 25)
+    assert not found.switches
+    assert torch.equal(scripted.images[call + 1], scripted.images[call - 1]) == back
+
+
+@pytest.mark.xfail(strict=True, reason="three times a negative loss is a lower one")
+def test_a_negative_loss_does_not_explode_by_itself() -> None:
+    found = go(evaluated(lambda image: (image - target()).square().sum() - 100), 40)
+    assert not found.switches
+    torch.testing.assert_close(found.image, target(), atol=1e-3, rtol=0)
+
+
+def test_no_step_of_lbfgs_is_a_leap() -> None:
+    """Each is as long as it may be at most, and what L-BFGS takes for its step is what was done."""
+    images: list[Tensor] = []
+    away = quadratic()
+
+    def far(image: Tensor) -> Evaluation:
+        images.append(image.clone())
+        return away(image)
+
+    places: list[Progress] = []
+    canvas = Plain(torch.full(SHAPE, 2.0))
+    found = go(far, 60, canvas=canvas, keep=lambda progress: places.append(written(progress)))
+    moves = [float((b - a).square().mean().sqrt()) for a, b in pairwise(images[:60])]
+    assert max(moves) == pytest.approx(LEAP, rel=1e-3) and sum(move > 0.99 * LEAP for move in moves) > 5
+    for before, after in pairwise(places):
+        assert after.state is not None and before.parameter is not None and after.parameter is not None
+        known = after.state["state"][0]
+        done = (after.parameter - before.parameter).flatten()
+        torch.testing.assert_close(known["d"] * known["t"], done, atol=1e-5, rtol=1e-3)
+    assert found.last.total < 1e-3 * found.totals[0]
+
+
+def test_adam_may_leap() -> None:
+    images: list[Tensor] = []
+    go(lambda image: (images.append(image.clone()), quadratic()(image))[1], 3, optimiser="adam", rate=0.4)
+    assert float((images[1] - images[0]).square().mean().sqrt()) == pytest.approx(0.4, rel=1e-3)
 
 
 def test_a_loss_that_stalls_leads_to_a_new_beginning_and_then_to_adam() -> None:
@@ -283,7 +321,7 @@ def test_a_loss_that_becomes_no_number_is_left_at_once() -> None:
 @pytest.mark.parametrize("optimiser", ["lbfgs", "adam"])
 def test_with_adam_there_is_no_other_way_out(optimiser: Any) -> None:
     scripted = Scripted(lambda call: math.nan if call >= 4 else 1.0)
-    with pytest.raises(PhospheneError, match="no finite number at step .*, also with Adam: use a smaller rate"):
+    with pytest.raises(PhospheneError, match=r"no finite number at step .*, also with Adam: use a smaller rate"):
         go(scripted, 20, optimiser=optimiser)
 
 
@@ -304,9 +342,8 @@ def test_of_the_last_picture_and_the_best_the_better_one_is_returned() -> None:
         total = 1.0 if beyond else 9.0 if white else 2.0
         return Evaluation(total, {}, {}, torch.full_like(image, 1.0 if beyond else -1e-6))
 
-    canvas = Plain(torch.full(SHAPE, 1.2))
-    found = go(loss, 3, canvas=canvas, optimiser="adam", rate=0.5)
-    assert float(canvas.parameter.detach().max()) <= 1 or found.last.total < 9
+    found = go(loss, 3, canvas=Plain(torch.full(SHAPE, 1.2)), optimiser="adam", rate=0.5)
+    assert found.totals == [1.0, 2.0, 2.0]
     assert found.last.total == 2.0
 
 

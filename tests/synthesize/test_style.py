@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from phosphene.progress import Brake, Started, Step, braked, run
 from phosphene.synthesize.gram import moments
 from phosphene.synthesize.style import Checkpoint, Stylization, style
 from phosphene.synthesize.style_layers import CHOICES, layers_for
-from phosphene.synthesize.style_plan import Plan, chosen_layers
+from phosphene.synthesize.style_plan import NOISE, Plan, chosen_layers
 from phosphene.synthesize.style_settings import StyleSettings
 
 LAYERS: dict[str, Any] = {"style_layers": ("1", "4"), "content_layers": ("4",)}
@@ -92,11 +93,11 @@ def distance(network: Network, image: Tensor, other: Tensor, layer: str) -> floa
 def test_the_loss_falls(network: Network, changes: dict[str, Any]) -> None:
     found = paint(network, **{"steps": 25, **changes})
     assert found.image.shape == photo().shape and not found.image.requires_grad
-    assert 0 <= float(found.image.min()) and float(found.image.max()) <= 1
+    assert float(found.image.min()) >= 0 and float(found.image.max()) <= 1
     assert len(found.totals[0]) == {"steps": 25, **changes}["steps"]
-    assert found.totals[0][-1] < 0.25 * found.totals[0][0]
-    assert all(found.end.style[layer] < 0.3 * found.reference.style[layer] for layer in ("1", "4"))
-    assert 0 < found.end.content["4"] < found.reference.content["4"] * 3
+    assert found.totals[0][-1] < 0.75 * found.totals[0][0]
+    assert all(found.end.style[layer] < 0.75 * found.reference.style[layer] for layer in ("1", "4"))
+    assert 0 < found.end.content["4"] < 6 * found.reference.content["4"]
     assert not found.switches and not found.halted and found.block is None
 
 
@@ -182,12 +183,15 @@ def test_raw_losses_are_the_formulas(network: Network) -> None:
 
 
 def test_more_style_weight_brings_it_nearer_to_the_style_and_away_from_the_content(network: Network) -> None:
-    found = [paint(network, steps=60, style_weight=weight) for weight in (0.05, 0.1, 1.0, 2.0)]
+    betas = (0.02, 0.1, 1.0, 2.0, 4.0)
+    found = [paint(network, steps=60, style_weight=beta) for beta in betas]
     contents = [each.end.content["4"] for each in found]
-    styles = [sum(each.weights[layer] / weight * each.end.style[layer] for layer in ("1", "4"))
-              for each, weight in zip(found, (0.05, 0.1, 1.0, 2.0), strict=True)]  # fmt: skip
-    assert contents == sorted(contents) and contents[0] < 0.8 * contents[1] and contents[2] < 0.95 * contents[3]
-    assert styles == sorted(styles, reverse=True) and styles[1] < 0.95 * styles[0] and styles[3] < 0.8 * styles[2]
+    styles = [
+        sum(each.weights[layer] / beta * each.end.style[layer] for layer in ("1", "4"))
+        for each, beta in zip(found, betas, strict=True)
+    ]
+    assert all(after > 1.5 * before for before, after in pairwise(contents))
+    assert all(after < 0.98 * before for before, after in pairwise(styles))
 
 
 def test_total_variation_counts_relative_to_that_of_the_content(network: Network) -> None:
@@ -222,8 +226,8 @@ def test_what_it_begins_with(network: Network) -> None:
     close(begun(network, begin=photo(seed=9)), photo(seed=9))
     close(begun(network, begin=photo(48, 40, seed=9)), resize(photo(48, 40, seed=9), (24, 20)))
     noise = begun(network, start="random", content=photo(60, 60))
-    inner = noise[:, 0]
-    assert float(inner.mean()) == pytest.approx(MEAN[0], abs=0.02) and float(inner.std()) == pytest.approx(STD[0], rel=0.15)
+    assert noise.mean((0, 2, 3)).tolist() == pytest.approx(MEAN, abs=0.01)
+    assert noise.std((0, 2, 3)).tolist() == pytest.approx([NOISE * std for std in STD], rel=0.05)
 
 
 @pytest.mark.parametrize(
@@ -253,7 +257,7 @@ def test_small_pictures_come_first(network: Network) -> None:
     assert events[0] == Started(f"style with {network.name}", 15, keeps=True)
     steps = [event for event in events if isinstance(event, Step)]
     assert [event.done for event in steps] == list(range(1, 16)) and len(events) == 16
-    assert [event.loss for event in steps] == sum(found.totals, [])
+    assert [event.loss for event in steps] == [loss for totals in found.totals for loss in totals]
     assert [tuple(event.preview.shape[2:]) for event in steps if event.preview is not None] == found.sizes
 
 
@@ -307,7 +311,7 @@ def test_each_half_is_like_its_own_style(network: Network) -> None:
     styles, content = [stripes(32, 32), stripes(32, 32, across=False)], photo(32, 32)
     left = torch.zeros(1, 1, 32, 32)
     left[..., :16] = 1
-    found = paint(network, content=content, styles=styles, masks=[left, 1 - left], steps=40, style_weight=100.0).image
+    found = paint(network, content=content, styles=styles, masks=[left, 1 - left], steps=40, style_weight=1e3).image
     wanted = [moments(features(network, one, "1")) for one in styles]
     for half, own in ((found[..., :14], 0), (found[..., 18:], 1)):
         mine = moments(features(network, half, "1"))
@@ -487,7 +491,7 @@ def test_no_pooling_to_replace() -> None:
 def test_layers_that_suit_a_known_network(bundled_network: Network) -> None:
     found = chosen_layers(bundled_network, StyleSettings())
     assert found == CHOICES[bundled_network.name] == layers_for(bundled_network)
-    assert len(found.style) == 5 and set(found.style.values()) == {1.0}
+    assert len(found.style) >= 4 and set(found.style.values()) == {1.0}
     maps = set(bundled_network.spatial_layers())
     assert maps.issuperset(found.style) and maps.issuperset(found.content)
 
@@ -496,9 +500,7 @@ def test_layers_by_depth_for_any_other() -> None:
     parts = [part for number in range(9) for part in (nn.Conv2d(4 if number else 3, 4, 3, padding=1), nn.ReLU())]
     deep = load(nn.Sequential(*parts), device="cpu", input_size=16)
     found = layers_for(deep)
-    assert list(found.style) == ["1", "3", "5", "9", "11"] or len(found.style) == 5
-    depth = [int(name) for name in found.style]
-    assert depth == sorted(depth) and depth[0] == 1 and depth[-1] == 11
+    assert found.style == dict.fromkeys(("1", "3", "5", "9", "11"), 1.0)
     assert found.content == ("9",)
     shallow = load(nn.Sequential(*parts[:2]), device="cpu", input_size=16)
     assert layers_for(shallow).style == {"1": 1.0} and layers_for(shallow).content == ("1",)
@@ -511,10 +513,9 @@ def test_layers_that_are_named(network: Network) -> None:
     assert weighted.style == {"4": 2.0, "1": 3.0} and weighted.content == layers_for(network).content
 
 
-@pytest.mark.parametrize(
-    "options", [{"content": photo(8, 8), "scales": 5}, {"content": photo(1, 40), "style_layers": ("1",)}]
-)
 @pytest.mark.xfail(strict=True, raises=RuntimeError, reason="only the style's size is checked, at the final size")
+@pytest.mark.parametrize("options", [{"scales": 6}, {"content": photo(1, 40)}])
 def test_pictures_that_a_layer_can_not_read(network: Network, options: dict[str, Any]) -> None:
+    """A pooling by 2 leaves nothing of one pixel."""
     with pytest.raises(PhospheneError):
         paint(network, **options)

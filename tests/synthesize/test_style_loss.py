@@ -160,7 +160,9 @@ def test_one_part_alone(block: int | None) -> None:
     image, content, style = torch.rand(3, 1, 3, 10, 8, dtype=torch.float64)
     module = small()
     both = made(module, content, style, Weights({"4": 2.0}, {"1": 9.0}), block=block)(image)
-    parts = [made(module, content, style, w, block=block)(image) for w in (Weights({"4": 2.0}), Weights({}, {"1": 9.0}))]
+    parts = [
+        made(module, content, style, w, block=block)(image) for w in (Weights({"4": 2.0}), Weights({}, {"1": 9.0}))
+    ]
     assert both.total == pytest.approx(sum(part.total for part in parts))
     torch.testing.assert_close(both.gradient, parts[0].gradient + parts[1].gradient)
     assert parts[0].style == {} == parts[1].content
@@ -330,7 +332,7 @@ def test_a_gate_over_the_whole_picture_can_not_be_cut(options: dict[str, Any]) -
 # -- around a torus ---------------------------------------------------------------------------------------------
 
 
-def round_net(mode: str) -> nn.Module:
+def round_net(mode: Any) -> nn.Module:
     torch.manual_seed(3)
     return nn.Sequential(
         nn.Conv2d(3, 4, 3, padding=1, padding_mode=mode), nn.Tanh(), nn.Conv2d(4, 5, 5, padding=2, padding_mode=mode),

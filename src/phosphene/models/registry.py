@@ -139,6 +139,9 @@ def _torchvision(name: str, file: Any, labels: Any, size: Any, mean: Any, std: A
         from phosphene.models.mirror import from_torchvision_features
 
         state = from_torchvision_features(state)
+    features = _features_alone(lambda n: _torchvision_module(name, n), state)
+    if features is not None:
+        return _feature_extractor(features, name, path, way, size, mean, std)
     module = _built(lambda n: _torchvision_module(name, n), state)
     headless = _fit(module, state, path)
     if headless:
@@ -164,7 +167,7 @@ def file_names(name: str) -> list[str]:
 def _feature_extractor(module: Any, name: str, path: Path, way: Preprocess, size: Any, mean: Any, std: Any) -> Network:
     """A network of which the file has only the convolutions: the rest is taken away, so that nothing random remains."""
     if hasattr(module, "features"):
-        module = _Features(module.features, type(module).__name__)
+        module = module if isinstance(module, _Features) else _Features(module.features, type(module).__name__)
     else:
         for place in _linears(module):
             parent, _, leaf = place.rpartition(".")
@@ -200,19 +203,38 @@ class _Features(nn.Module):
 def _fit(module: nn.Module, state: dict[str, torch.Tensor], path: Path) -> bool:
     """Load `state` into `module`; True if it has the convolutions only. Raises WeightsError if it doesn't fit."""
     match = weights.match(module, state)
+    if _only_head_missing(module, match):
+        module.load_state_dict(match.mapped, strict=False)
+        return True
+    weights.fit(module, state, source=str(path))
+    return False
+
+
+def _only_head_missing(module: nn.Module, match: weights.Match) -> bool:
     heads = tuple(f"{place}." for place in _linears(module)) + (("classifier.",) if hasattr(module, "features") else ())
-    only_head_missing = (
+    return bool(
         match.missing
         and match.mapped
         and all(key.startswith(heads) for key in match.missing)
         and not match.mismatched
         and not match.unexpected
     )
-    if only_head_missing:
-        module.load_state_dict(match.mapped, strict=False)
-        return True
-    weights.fit(module, state, source=str(path))
-    return False
+
+
+def _features_alone(build: Callable[[int], nn.Module], state: dict[str, torch.Tensor]) -> _Features | None:
+    """The `features` of an architecture whose classifier the file hasn't, without ever making that: VGG's has 500 MB."""
+    with torch.device("meta"):  # shapes without memory
+        module = build(IMAGENET_CLASSES)
+    features = getattr(module, "features", None)
+    match = weights.match(module, state)
+    if not isinstance(features, nn.Module) or not _only_head_missing(module, match):
+        return None
+    own = {key.removeprefix("features."): value for key, value in match.mapped.items() if key.startswith("features.")}
+    if {key for key, _ in features.named_buffers()} - own.keys():  # made when it is built, and not in files
+        return None
+    made = features.to_empty(device="cpu")
+    made.load_state_dict(own)
+    return _Features(made, type(module).__name__)
 
 
 def _filled(build: Callable[[int], nn.Module], file: str | Path) -> nn.Module:

@@ -82,17 +82,28 @@ class WinogradConv2d(nn.Module):
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
-        weight = conv.weight.detach().double()
-        columns = weight.permute(2, 3, 1, 0).reshape(9, -1)
-        self.filters = (_GG @ columns).float().view(IN * IN, conv.in_channels, conv.out_channels)
+        self.weight = conv.weight.detach()
+        self.filters: Tensor | None = None  # four times as large, so they are made when they are needed
         self.bias = None if conv.bias is None else conv.bias.detach()
         self.training = False
 
     def forward(self, x: Tensor) -> Tensor:
         """`[N, C, H, W]` to `[N, C', H, W]`."""
+        if self.filters is None:
+            self.filters = filters_of(self.weight)
         found = _Winograd.apply(x, self.filters, self.bias)
         assert isinstance(found, Tensor)
         return found
+
+
+def filters_of(weight: Tensor) -> Tensor:
+    """`G g G^T` of each pair of channels, `[36, C, C']`, from `[C', C, 3, 3]`; in double precision, a few at a time."""
+    outputs, inputs = weight.shape[:2]
+    found = weight.new_empty((IN * IN, inputs, outputs))
+    for first in range(0, outputs, 64):
+        part = weight[first : first + 64].double().permute(2, 3, 1, 0)
+        found[:, :, first : first + 64] = (_GG @ part.reshape(9, -1)).view(IN * IN, inputs, -1).to(weight.dtype)
+    return found
 
 
 class _Winograd(torch.autograd.Function):
