@@ -175,7 +175,11 @@ def test_every_parameter_fits_into_json_and_a_command(verb: str) -> None:
 
     assert json.loads(json.dumps(defaults(verb))) is not None
     assert command_line(verb, defaults(verb)) == f"phosphene {verb}"
-    assert set(defaults(verb)) <= set(inspect.signature(function_of(verb)).parameters) - {"keep", "save", "resume"}  # no options
+    assert set(defaults(verb)) <= set(inspect.signature(function_of(verb)).parameters) - {
+        "keep",
+        "save",
+        "resume",
+    }  # no options
 
 
 @pytest.mark.parametrize("verb", VERBS)

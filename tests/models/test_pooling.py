@@ -88,7 +88,6 @@ def test_a_network_without_classes_stays_one(squeezenet: Network) -> None:
     assert not twin.classifies and twin.why_features == "it was cut"
 
 
-@pytest.mark.xfail(strict=True, reason="a module that is registered twice is found once")
 def test_a_pooling_of_two_names_is_replaced_under_both() -> None:
     pool = nn.MaxPool2d(2)
     module = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), pool, nn.Conv2d(4, 4, 3, padding=1), pool)
@@ -96,7 +95,6 @@ def test_a_pooling_of_two_names_is_replaced_under_both() -> None:
     assert [type(part) for part in twin.module][1::2] == [nn.AvgPool2d, nn.AvgPool2d]
 
 
-@pytest.mark.xfail(strict=True, reason="a mean of every other place is not what AvgPool2d does, and none says so")
 def test_a_dilated_pooling_is_refused_or_keeps_its_size() -> None:
     plain = network(nn.MaxPool2d(2, 1, dilation=3))
     images = torch.rand(1, 3, 20, 20)

@@ -26,7 +26,7 @@ from .conftest import STEPS
 
 SECTIONS = [
     "predictions", "filters", "activations", "explanations", "trust", "class-images", "neurons", "dream", "inversion",
-    "fooling",
+    "texture", "style", "texture-shape", "fooling",
 ]  # fmt: skip
 
 
@@ -103,7 +103,8 @@ def test_every_command_is_one_that_a_user_can_type(page: str) -> None:
     assert verbs == [
         ["phosphene", verb]
         for verb in (
-            "predict", "filters", "activations", "explain", "randomise", "visualize", "visualize", "dream", "invert", "fool"
+            "predict", "filters", "activations", "explain", "randomise", "visualize", "visualize", "dream", "invert",
+            "texture", "style", "style", "fool",
         )
     ]  # fmt: skip
 
@@ -121,7 +122,9 @@ def test_its_commands_make_its_pictures(
         return
     main([verb, *words, "--out", str(tmp_path), "--json"])
     made = [Path(path) for path in json.loads(capsys.readouterr().out)["pictures"]]
-    base = {"filters": "filters-squeezenet1_1", "neurons": "visualize-neurons"}.get(key, verb)
+    base = {"filters": "filters-squeezenet1_1", "neurons": "visualize-neurons", "texture-shape": "style-conflict"}.get(
+        key, verb
+    )
     for path in made:
         part = path.stem.partition(f"-{verb}")[2]
         assert path.read_bytes() == (there / "pictures" / f"{base}{part}.png").read_bytes()
@@ -142,7 +145,8 @@ def test_every_picture_carries_its_whole_recipe(there: Path) -> None:
     "name",
     ["filters-squeezenet1_1", "filters-efficientnet_lite0", "explain", "explain-saliency", "explain-lrp", "randomise",
      "explain-grad-cam", "fool", "fool-fooled", "fool-difference", "visualize", "visualize-pixel-black-swan",
-     "visualize-neurons", "dream", "dream-beside", "invert"],
+     "visualize-neurons", "dream", "dream-beside", "invert", "texture", "texture-to-features.4", "style", "style-beside",
+     "style-conflict"],
 )  # fmt: skip
 def test_pictures_can_be_made_again(there: Path, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = there / "pictures" / f"{name}.png"
@@ -254,6 +258,15 @@ def test_a_network_without_a_rule_for_guided_backprop(own: Path) -> None:
 
 def test_a_network_of_one_class(own: Path) -> None:
     assert list(sections(tour_of("lonely"))) == SECTIONS[:-1]
+
+
+def test_a_photograph_too_small_for_textures_has_a_tour_without_them(own: Path) -> None:
+    with Image.open("cat.png") as cat:
+        cat.convert("RGB").resize((96, 64)).save("cat.png")
+    text = tour_of("silu")
+    assert list(sections(text)) == [key for key in SECTIONS if key not in ("texture", "style")]
+    assert "--size 192" in commands(text)["texture-shape"]  # is made larger
+    assert not list(Path("silu/pictures").glob("texture*"))
 
 
 def test_a_feature_extractor_is_refused(own: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -122,7 +122,6 @@ def test_a_reach_beyond_the_input_size_is_found_in_a_larger_picture() -> None:
     assert reach_of(net, "1") == Reach(1, 16)
 
 
-@pytest.mark.xfail(strict=True, reason="a window that padding cuts off short of the border counts as a whole one")
 def test_padding_after_an_unpadded_layer_does_not_shorten_the_reach() -> None:
     """The last pixel is seen by nothing, so a box that ends before it may be cut off all the same."""
     layers = [

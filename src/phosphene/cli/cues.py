@@ -330,7 +330,7 @@ def contact_sheet(pairs: Sequence[Pair], path: Callable[[Pair], Path]) -> Tensor
     here = [pair for pair in pairs if pair.shape in rows]
     columns = _spread(Counter(pair.texture for pair in here))
     made = {(pair.shape, pair.texture): path(pair) for pair in here if pair.texture in columns}
-    blank = images.Panel(_square(rows[0].path) * 0 + 1)
+    blank = images.Panel(None)
     panels = [blank, *(images.Panel(_square(cue.path), cue.name) for cue in columns)]
     for row in rows:
         panels.append(images.Panel(_square(row.path), row.name))

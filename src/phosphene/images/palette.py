@@ -28,9 +28,9 @@ def with_colours_of(grey: Tensor, colours: Tensor) -> Tensor:
 
 def match_luminance(style: Tensor, content: Tensor) -> Tensor:
     """`style` as grey, shifted and scaled to the mean and standard deviation of `content`'s luminance."""
-    mine, theirs = luminance(style), luminance(content)
-    spread = theirs.std() / mine.std().clamp(min=1e-6)
-    return ((mine - mine.mean()) * spread + theirs.mean()).clamp(0, 1)
+    mine, theirs = luminance(style.double()), luminance(content.double())
+    spread = theirs.std(correction=0) / mine.std(correction=0).clamp(min=1e-6)
+    return ((mine - mine.mean()) * spread + theirs.mean()).clamp(0, 1).to(style)
 
 
 def match_colours(style: Tensor, content: Tensor) -> Tensor:

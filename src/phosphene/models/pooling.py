@@ -14,7 +14,7 @@ def with_average_pooling(network: Network) -> Network:
     """A twin of `network`, of the same weights, whose max poolings take the mean of what lies inside the picture.
 
     Raises:
-        NetworkError: it has no max pooling module, or can't be copied.
+        NetworkError: it has no max pooling module, one with dilation, or can't be copied.
     """
     try:
         module = copy.deepcopy(network.module)
@@ -39,8 +39,14 @@ def with_average_pooling(network: Network) -> Network:
 def _replace(module: nn.Module) -> int:
     """How many were replaced."""
     count = 0
-    for name, child in module.named_children():
+    for name, child in module._modules.items():  # also what stands in several places
+        if child is None:
+            continue
         if isinstance(child, nn.MaxPool2d):
+            if child.dilation not in (1, (1, 1)):
+                raise NetworkError(
+                    "a max pooling with gaps (dilation) has no average to take its place: leave it as it is"
+                )
             mean = nn.AvgPool2d(
                 child.kernel_size, child.stride, child.padding, ceil_mode=child.ceil_mode, count_include_pad=False
             )

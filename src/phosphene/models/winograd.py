@@ -69,11 +69,12 @@ def with_winograd(module: nn.Module) -> nn.Module:
         return module
     shared = [*module.parameters(), *module.buffers()]
     twin = copy.deepcopy(module, {id(tensor): tensor for tensor in shared})
-    for name, child in list(twin.named_modules()):
+    made: dict[int, WinogradConv2d] = {}
+    for name, child in list(twin.named_modules(remove_duplicate=False)):  # one may stand in several places
         if fits(child):
             assert isinstance(child, nn.Conv2d)
             parent, _, leaf = name.rpartition(".")
-            setattr(twin.get_submodule(parent), leaf, WinogradConv2d(child))
+            setattr(twin.get_submodule(parent), leaf, made.setdefault(id(child), WinogradConv2d(child)))
     return twin
 
 
@@ -82,15 +83,15 @@ class WinogradConv2d(nn.Module):
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
-        self.weight = conv.weight.detach()
+        self.weight = conv.weight  # a network may look at it
         self.filters: Tensor | None = None  # four times as large, so they are made when they are needed
-        self.bias = None if conv.bias is None else conv.bias.detach()
+        self.bias = conv.bias
         self.training = False
 
     def forward(self, x: Tensor) -> Tensor:
         """`[N, C, H, W]` to `[N, C', H, W]`."""
         if self.filters is None:
-            self.filters = filters_of(self.weight)
+            self.filters = filters_of(self.weight.detach())
         found = _Winograd.apply(x, self.filters, self.bias)
         assert isinstance(found, Tensor)
         return found

@@ -85,7 +85,7 @@ def reach_of(network: Network, layer: str) -> Reach:
         boxes = receptive_fields(network, layer, size=size).to(torch.int64)
         if boxes.ndim != 4:
             break
-        found = [_along(boxes, side, size[side]) for side in (0, 1)]
+        found = [_along(boxes, side) for side in (0, 1)]
         if all(found):
             strides, halos = zip(*[(reach.stride, reach.halo) for reach in found if reach], strict=True)
             if len(set(strides)) == 1:
@@ -97,12 +97,13 @@ def reach_of(network: Network, layer: str) -> Reach:
     )
 
 
-def _along(boxes: Tensor, side: int, length: int) -> Reach | None:
+def _along(boxes: Tensor, side: int) -> Reach | None:
     """The grid along one side, from the boxes `[C, h, w, 4]`; None where all are cut off by the border."""
     around = 1 - side
     first = boxes[..., side].amin((0, 1 + around))
     last = boxes[..., 2 + side].amax((0, 1 + around))
-    inside = ((first > 0) & (last < length)).nonzero().flatten().tolist()
+    # Windows that end where the first or the last one does may be cut off by padding, not at the picture's border alone.
+    inside = ((first > first.min()) & (last < last.max())).nonzero().flatten().tolist()
     if len(inside) < 2:
         return None
     steps = {int(first[b] - first[a]) for a, b in itertools.pairwise(inside) if b == a + 1}
@@ -115,12 +116,12 @@ def _along(boxes: Tensor, side: int, length: int) -> Reach | None:
 
 
 def blocks(size: tuple[int, int], reaches: Sequence[Reach], side: int) -> list[Block]:
-    """The blocks of a picture whose cores are at most `side` x `side` pixels.
+    """The blocks of a picture whose cores are about `side` x `side` pixels.
 
     Args:
         size: height and width of the picture.
         reaches: of all layers that are read.
-        side: of a core; rounded up to the largest stride.
+        side: of a core, about: edges lie on the grid of the largest stride.
 
     Raises:
         PhospheneError: strides that don't divide the largest one.

@@ -103,7 +103,7 @@ def descend(
         rate: L-BFGS: of a step, 1 is its own; Adam: its learning rate, in the canvas's units, which falls along a cosine.
         progress: to go on from there.
         history: pairs of steps and gradients that L-BFGS remembers.
-        keep: is told, after each step and where it is halted, where it is.
+        keep: is told, after each step and where it is halted, where it is: always the same object, to be copied if kept.
         preview_every: an image goes with every so many events.
 
     Raises:
@@ -166,15 +166,16 @@ class _Mover:
             self._switch(why)
 
     def end(self) -> tuple[Tensor, Evaluation]:
-        """The picture with the lowest loss of the last one and the best one, and its evaluation."""
+        """The better one of the last picture and that of the lowest loss, in colours that exist, and its evaluation."""
         image = self.canvas.images().detach().clamp(0, 1)
         last = self.evaluate(image)
-        if self.here.best is not None and not last.total <= self.here.best_loss:
-            with torch.no_grad():
-                self.canvas.parameter.copy_(self.here.best)
-            image = self.canvas.images().detach().clamp(0, 1)
-            last = self.evaluate(image)
-        return image, last
+        if self.here.best is None or last.total <= self.here.best_loss:
+            return image, last
+        with torch.no_grad():
+            self.canvas.parameter.copy_(self.here.best)
+        other = self.canvas.images().detach().clamp(0, 1)
+        best = self.evaluate(other)
+        return (image, last) if last.total < best.total else (other, best)
 
     def progress(self) -> Progress:
         """Where it is, with the canvas's parameter and the optimiser's state."""
@@ -217,7 +218,7 @@ class _Mover:
             return "the loss was no finite number"
         if here.optimiser == "adam":
             return ""
-        if loss > EXPLODES * here.best_loss:
+        if loss - here.best_loss > (EXPLODES - 1) * abs(here.best_loss):
             here.leaps += 1
             return EXPLODED
         return f"no lower loss for {STALLED} steps" if here.step - max(here.best_step, here.since) > STALLED else ""

@@ -92,7 +92,7 @@ def style(
         styles: `[1, 3, h, w]` each, of any size; they are scaled such that their longer sides are `style_scale` times that
             of the picture.
         shares: how much each style counts; default: all alike.
-        masks: where each style belongs, `[1, 1, H, W]` in [0, 1], one for each style; none: all styles everywhere.
+        masks: where each style belongs, `[1, 1, H, W]` in [0, 1], one for each style (then without shares); none: everywhere.
         settings: see `StyleSettings`.
         penalties: of the picture itself, `[1, 3, H, W]` in [0, 1] to a number that is added to the loss.
         begin: `[1, 3, h, w]`, to begin with instead of what the settings say.
@@ -107,7 +107,7 @@ def style(
     """
     plan = Plan(
         network,
-        (content.shape[2], content.shape[3]),
+        (content.shape[-2], content.shape[-1]),
         styles,
         settings or StyleSettings(),
         content=content,

@@ -122,7 +122,21 @@ class Plan:
         return picture
 
     def loss(self, size: tuple[int, int]) -> tuple[StyleLoss, Evaluation]:
-        """The loss at one size, and what it is divided by: the losses of the content and an even grey, or of noise."""
+        """The loss at one size, and what it is divided by: the losses of the content and an even grey, or of noise.
+
+        Raises LayerError for pictures from which nothing is left at one of the layers.
+        """
+        try:
+            return self._loss(size)
+        except RuntimeError as problem:
+            if "too small" not in str(problem) and "Kernel size" not in str(problem):
+                raise
+            raise LayerError(
+                f"the picture or a style is too small at {size[1]} x {size[0]} pixels for the layers of {self.network.name}:"
+                " use fewer scales, a larger picture or earlier layers"
+            ) from problem
+
+    def _loss(self, size: tuple[int, int]) -> tuple[StyleLoss, Evaluation]:
         block = self._block(size)
         content = self._content(size)
         style_layers, content_layers = list(self.choice.style), list(self.choice.content) if content is not None else []
@@ -278,6 +292,8 @@ def _check_pictures(
     for picture in (*styles, *([] if content is None else [content])):
         if picture.ndim != 4 or tuple(picture.shape[:2]) != (1, 3):
             raise PhospheneError(f"pictures are [1, 3, H, W], got {list(picture.shape)}")
+        if not bool(torch.isfinite(picture).all()):
+            raise PhospheneError("a picture holds NaN or infinity: pictures are numbers from 0 to 1")
     if not styles:
         raise PhospheneError("a style is needed: give at least one picture of it")
     if shares:
@@ -286,7 +302,11 @@ def _check_pictures(
             raise PhospheneError(f"{len(styles)} styles need as many weights, got {len(shares)}")
     if masks and len(masks) != len(styles):
         raise PhospheneError(f"each style needs a mask of its own: {len(styles)} styles, {len(masks)} masks")
+    if masks and shares:
+        raise PhospheneError("styles with masks of their own have no weights: leave one of the two out")
     for number, mask in enumerate(masks, 1):
+        if mask.ndim != 4 or tuple(mask.shape[:2]) != (1, 1):
+            raise PhospheneError(f"masks are [1, 1, H, W], got {list(mask.shape)}")
         if content is not None and mask.shape[-2:] != content.shape[-2:]:
             given, wanted = mask.shape[-2:], content.shape[-2:]
             raise PhospheneError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from phosphene.errors import PhospheneError
 from phosphene.synthesize.descent import HISTORY, OptimiserName
@@ -64,6 +64,9 @@ class StyleSettings:
 
     def check(self) -> None:
         """Raise a PhospheneError for what is out of range."""
+        for name, known in (("start", Start), ("colours", Colours), ("pooling", Pooling), ("optimiser", OptimiserName)):
+            if getattr(self, name) not in get_args(known):
+                raise PhospheneError(f"no {name} '{getattr(self, name)}': {' or '.join(get_args(known))}")
         for name in ("content_weight", "style_weight", "tv"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
