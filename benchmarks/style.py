@@ -205,7 +205,7 @@ def textures(net: str) -> None:
     for name in ("brick", "grass", "gravel"):
         sample = images.resize(images.from_array(getattr(data, name)()), 256)
         begun = time.perf_counter()
-        found = run(texture(network, sample, settings=StyleSettings(steps=200, scales=1)))
+        found = run(texture(network, sample, settings=StyleSettings(steps=300, scales=1)))
         shares = {layer: value / found.reference.style[layer] for layer, value in found.end.style.items()}
         told = "  ".join(f"{layer} {share:.3%}" for layer, share in shares.items())
         print(f"{net} {name}: {told}  ({time.perf_counter() - begun:.0f} s)")

@@ -118,7 +118,7 @@ def test_the_facts_of_a_style_fit_its_losses(workshop: Workshop, folder: Path) -
 
 
 def test_a_sheet_has_a_picture_for_each_content_and_style(workshop: Workshop, folder: Path) -> None:
-    photo, manner, other = (str(folder / f"{name}.png") for name in ("photo", "manner", "other"))
+    manner, other = (str(folder / f"{name}.png") for name in ("manner", "other"))
     outcome = make(workshop, folder, "style", contents=[other], styles=[manner, "sample:brick"], each=True, steps=2)
     assert [picture.name for picture in outcome.pictures] == [
         "style", "photo-in-manner", "photo-in-brick", "other-in-manner", "other-in-brick"

@@ -262,7 +262,7 @@ def test_a_network_of_one_class(own: Path) -> None:
 
 def test_a_photograph_too_small_for_textures_has_a_tour_without_them(own: Path) -> None:
     with Image.open("cat.png") as cat:
-        cat.convert("RGB").resize((96, 64)).save("cat.png")
+        cat.convert("RGB").resize((96, 40)).save("cat.png")
     text = tour_of("silu")
     assert list(sections(text)) == [key for key in SECTIONS if key not in ("texture", "style")]
     assert "--size 192" in commands(text)["texture-shape"]  # is made larger

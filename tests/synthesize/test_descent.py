@@ -16,7 +16,7 @@ from torch import Tensor
 
 from phosphene.errors import PhospheneError
 from phosphene.progress import Brake, Step, braked, run
-from phosphene.synthesize.descent import EXPLODES, LEAP, MOST_LEAPS, STALLED, Descent, Progress, Switch, descend
+from phosphene.synthesize.descent import EXPLODES, FIRST, LEAP, MOST_LEAPS, STALLED, Descent, Progress, Switch, descend
 from phosphene.synthesize.style_loss import Evaluation
 
 SHAPE = (1, 3, 4, 5)
@@ -86,12 +86,12 @@ def test_the_first_total_is_that_of_the_start_and_the_last_evaluation_that_of_th
 
 
 def test_the_first_step_of_lbfgs_goes_straight_down() -> None:
-    """By its gradient, scaled such that the moves sum to at most the rate."""
+    """Down the gradient, by a length from which something can be learnt."""
     canvas = Plain()
     gradient = quadratic()(canvas.images()).gradient
     go(quadratic(), 1, canvas=canvas, rate=0.5)
     moved = canvas.parameter.detach() - 0.5
-    torch.testing.assert_close(moved, -0.5 * gradient / gradient.abs().sum())
+    torch.testing.assert_close(moved, -FIRST * gradient / gradient.square().mean().sqrt(), atol=1e-6, rtol=1e-3)
 
 
 def test_the_rate_of_adam_falls_along_a_cosine() -> None:

@@ -75,8 +75,13 @@ class Unfinished:
 
 
 def _key(verb: str, parameters: Mapping[str, Any], files: list[str]) -> str:
+    import torch
+
+    from phosphene.jobs.workshop import code_file
     from phosphene.recipe import hash_file, versions
 
-    hashes = {path: hash_file(path) for path in files if Path(path).is_file()}
-    text = json.dumps([verb, dict(parameters), hashes, versions()], sort_keys=True, default=str)
+    read = [code_file(path) or path for path in files]
+    hashes = {path: hash_file(path) for path in read if Path(path).is_file()}
+    known = [verb, dict(parameters), hashes, versions(), torch.get_num_threads()]
+    text = json.dumps(known, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

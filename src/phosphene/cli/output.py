@@ -50,7 +50,10 @@ def make(
     if lossless and target.suffix.lower() in (".jpg", ".jpeg"):
         raise OutputError("a JPEG changes pixels by more than the fooling does: write .png, .webp or .tiff")
     main = target if single_file else target / f"{file_name(stem)}-{verb}.png"
-    keep_input(main, parameters.get("image"))
+    for given in ("image", "begin", "styles", "masks", "contents"):
+        value = parameters.get(given)
+        for path in value if isinstance(value, list) else [value]:
+            keep_input(main, path)
 
     from phosphene.cli import terminal
     from phosphene.jobs import job
@@ -60,8 +63,11 @@ def make(
         _keep_parts(main)
     with reserved([main], output.overwrite or bool(unfinished)):
         workshop = Workshop(source.device)
-        left = None if unfinished is None else _left(main, verb, parameters)
-        extra = {} if left is None else {"save": left.save, "resume": left.load() if unfinished else None}
+        left = None if unfinished is None else _left(main, verb, parameters, source.device)
+        held = left.load() if left is not None and unfinished else None
+        if held is not None:
+            workshop.events_before = held["scale"] * parameters["steps"] + held["progress"]["step"]
+        extra = {} if left is None else {"save": left.save, "resume": held}
         outcome: Outcome = terminal.run(job(verb, workshop, {**parameters, **extra}), said, workshop)
         first = outcome.pictures[0]
         chosen = [outcome.picture(single or first.name)] if single_file else list(outcome.pictures)
@@ -79,12 +85,12 @@ def make(
     return outcome
 
 
-def _left(main: Path, verb: str, parameters: dict[str, Any]) -> Unfinished:
+def _left(main: Path, verb: str, parameters: dict[str, Any], device: str) -> Unfinished:
     """The file of a job that can be resumed, keyed by the files that its parameters name."""
     from phosphene.cli.checkpoint import Unfinished
 
     given = [item for value in parameters.values() for item in (value if isinstance(value, list) else [value])]
-    return Unfinished(main, verb, parameters, [item for item in given if isinstance(item, str)])
+    return Unfinished(main, verb, {**parameters, "device": device}, [item for item in given if isinstance(item, str)])
 
 
 def write(pictures: list[tuple[Path, Any, str]], overwrite: bool) -> list[Path]:
@@ -185,7 +191,7 @@ def _keep_parts(main: Path) -> None:
 
 
 def keep_input(main: Path, image: object) -> None:
-    """Raise OutputError if `main` is the photograph that is read: it is kept, also with --overwrite."""
+    """Raise OutputError if `main` is a picture that is read: it is kept, also with --overwrite."""
     if isinstance(image, str) and main.exists() and Path(image).exists() and main.samefile(image):
         raise OutputError(f"'{main}' is the photograph itself, which is kept: give another --out")
 

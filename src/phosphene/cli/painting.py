@@ -226,7 +226,7 @@ def texture(
     optimiser: Optimiser = "lbfgs",
     history: History = 10,
     rate: Rate = None,
-    steps: Annotated[int, Parameter(group=_DESCENT, help="At each size of the texture.")] = 200,
+    steps: Annotated[int, Parameter(group=_DESCENT, help="At each size of the texture.")] = 300,
     scales: Annotated[
         int | None, Parameter(group=_DESCENT, help="Sizes from coarse to fine, each twice the one before.")
     ] = 1,

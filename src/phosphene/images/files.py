@@ -8,6 +8,7 @@ from pathlib import Path
 
 from phosphene.errors import ImageError
 from phosphene.images.opening import refuse_url, shown, suffixes
+from phosphene.images.samples import PREFIX, sample_file
 
 
 def find(paths: str | Path | Iterable[str | Path], *, recursive: bool = True) -> list[Path]:
@@ -28,6 +29,9 @@ def find(paths: str | Path | Iterable[str | Path], *, recursive: bool = True) ->
 
 def _expand(path: str | Path, recursive: bool) -> list[Path]:
     refuse_url(path)
+    if str(path).startswith(PREFIX):
+        sample_file(str(path))
+        return [Path(path)]
     try:
         if Path(path).is_dir():
             return _images_in(Path(path), recursive)

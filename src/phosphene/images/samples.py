@@ -30,8 +30,8 @@ def sample_file(name: str) -> Path:
     """
     known = SAMPLES.get(name.removeprefix(PREFIX))
     if known is None:
-        hint = did_you_mean(name.removeprefix(PREFIX), SAMPLES)
-        raise ImageError(f"there is no sample '{name}'{hint}: {', '.join(PREFIX + each for each in SAMPLES)}")
+        hint = did_you_mean(name.removeprefix(PREFIX), SAMPLES) or ":"
+        raise ImageError(f"there is no sample '{name}'{hint} There are {', '.join(PREFIX + each for each in SAMPLES)}")
     spec = find_spec(known[0])
     path = Path(spec.origin).parent / known[1] if spec is not None and spec.origin else Path(known[1])
     if not path.is_file():

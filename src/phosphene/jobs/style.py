@@ -77,12 +77,14 @@ def style(
     )  # fmt: skip
     settings.check()
     _check(each, contents, matrix, masks, shares, snapshots, begin)
+    if matrix and len(styles) > 1:
+        raise PhospheneError(f"a matrix is of one style, got {len(styles)}")
     network = workshop.network(net, weights, labels)
     chosen = parts.numbers(shares, "weights of the styles")
-    named = {parts.title(path): workshop.image(path) for path in dict.fromkeys(styles or (parts.PAINTING,))}
+    named = parts.titled(styles or (parts.PAINTING,), workshop.image)
     content = parts.sized(workshop.image(image), size)
     if each or contents:
-        photos = {parts.title(path): parts.sized(workshop.image(path), size) for path in (image, *contents)}
+        photos = parts.titled((image, *contents), lambda path: parts.sized(workshop.image(path), size))
         return (yield from sheets.sheet_of_pairs(network, net, photos, named, settings, seed))
     if matrix:
         return (yield from sheets.matrix(network, net, content, next(iter(named.values())), settings, seed))

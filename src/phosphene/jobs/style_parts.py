@@ -28,6 +28,18 @@ def title(path: str) -> str:
     return path.removeprefix(PREFIX) if path.startswith(PREFIX) else Path(path).stem
 
 
+def titled(paths: Sequence[str], read: Callable[[str], Tensor]) -> dict[str, Tensor]:
+    """What to call each picture -> the picture; no two alike: the second `wall` is `wall-2`."""
+    found: dict[str, Tensor] = {}
+    for path in paths:
+        name = plain = title(path)
+        number = 2
+        while name in found:
+            name, number = f"{plain}-{number}", number + 1
+        found[name] = read(path)
+    return found
+
+
 def sized(image: Tensor, longer: int | None, *, usual: int = SIZE) -> Tensor:
     """With a longer side of so many pixels; None: as it is, but at most `usual`. Raises PhospheneError out of range."""
     height, width = image.shape[-2:]
@@ -97,7 +109,7 @@ def notes_of(found: Stylization, settings: StyleSettings, facts: dict[str, Any])
         facts["switches"] = notes["switches"] = told
     if found.halted:
         done = sum(len(steps) for steps in found.totals)
-        facts["stopped"] = f"stopped early, after step {done} of the last of {len(found.sizes)} sizes"
+        facts["stopped"] = f"stopped early, after step {done}, at size {len(found.sizes)}"
         notes["stopped_at_step"] = done
     return notes
 
@@ -113,7 +125,11 @@ def packed(checkpoint: Checkpoint) -> dict[str, Any]:
     progress = checkpoint.progress
     assert progress is not None
     held = {**vars(progress), "switches": [vars(switch) for switch in progress.switches]}
-    return {"scale": checkpoint.scale, "picture": checkpoint.picture, "progress": held}
+    done = [{"scale": scale, **vars(switch)} for scale, switch in checkpoint.switches]
+    return {
+        "scale": checkpoint.scale, "picture": checkpoint.picture, "progress": held, "totals": checkpoint.totals,
+        "switches": done,
+    }  # fmt: skip
 
 
 def unpacked(held: Mapping[str, Any], device: torch.device) -> Checkpoint:
@@ -121,6 +137,9 @@ def unpacked(held: Mapping[str, Any], device: torch.device) -> Checkpoint:
     try:
         progress = Progress(**{**held["progress"], "halted": False})
         progress.switches = [Switch(**switch) for switch in held["progress"]["switches"]]
-        return Checkpoint(int(held["scale"]), held["picture"].to(device), progress)
+        switches = [
+            (int(each["scale"]), Switch(each["step"], each["optimiser"], each["why"])) for each in held["switches"]
+        ]
+        return Checkpoint(int(held["scale"]), held["picture"].to(device), progress, list(held["totals"]), switches)
     except (KeyError, TypeError, AttributeError) as problem:
         raise PhospheneError(f"this is no unfinished picture of this version: {problem}") from problem

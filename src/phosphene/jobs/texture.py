@@ -22,7 +22,7 @@ from phosphene.synthesize import StyleSettings, Stylization
 from phosphene.synthesize.style import Checkpoint
 from phosphene.synthesize.style_plan import chosen_layers
 
-USUAL = StyleSettings(steps=200, scales=1)
+USUAL = StyleSettings(steps=300, scales=1)
 SAMPLE = 256  # pixels of the sample's longer side, where none is asked for
 
 

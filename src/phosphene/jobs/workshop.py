@@ -40,6 +40,7 @@ class Workshop:
         self._images: dict[str, tuple[Tensor, str]] = {}
         self.listen: Callable[[Event], None] | None = None  # is told the progress of downloads
         self.brake = Brake()
+        self.events_before = 0  # of a job that goes on where it was left
 
     def fresh(self) -> Workshop:
         """The same shelves with an empty record."""
@@ -95,7 +96,7 @@ class Workshop:
         self, verb: str, parameters: dict[str, object], picture: str, notes: Mapping[str, object] | None = None
     ) -> Recipe:
         """The recipe of one picture, from what has been used since this record began, and the job's notes."""
-        stopped = {} if self.brake.used is None else {STOPPED: self.brake.used}
+        stopped = {} if self.brake.used is None else {STOPPED: self.events_before + self.brake.used}
         return Recipe(
             verb=verb,
             parameters=parameters,

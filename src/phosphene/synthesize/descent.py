@@ -21,6 +21,7 @@ Evaluate: TypeAlias = Callable[[Tensor], Evaluation]
 HISTORY = 10  # pairs of steps and gradients that L-BFGS remembers
 STALLED = 25  # steps without a lower loss after which L-BFGS is begun again
 LEAP = 0.05  # root mean square of what a step of L-BFGS may change of the pixels, of 0 to 1
+FIRST = 0.002  # how much its first step changes of them: enough to learn the curvature from
 EXPLODES = 3.0  # times the lowest loss so far
 MOST_LEAPS = 3  # so often L-BFGS may explode
 
@@ -198,18 +199,22 @@ class _Mover:
         return found.total
 
     def _shorten(self, before: Tensor) -> None:
-        """Cut a leap of L-BFGS short: its first steps, of a curvature hardly known, would blacken whole regions for good.
+        """Cut a leap of L-BFGS short: its early steps, of a curvature hardly known, would blacken whole regions for good.
 
-        Its state holds the length of the step, from which it learns; that is cut, too.
+        Steps that go straight down the gradient, the first one and those where the curvature is negative, are given a
+        length, each twice that of the one before: PyTorch's are lost in rounding, or creep. The state holds the length of
+        the step, from which the next one learns; that is changed, too.
         """
+        state = self.optimiser.state[self.canvas.parameter]
+        straight = not state.get("old_dirs")
+        wanted = min(LEAP, FIRST * 2.0 ** (self.here.step - self.here.since)) if straight else LEAP
         parameter = self.canvas.parameter
         with torch.no_grad():
             moved = float((self.canvas.images() - self._seen).square().mean().sqrt())
-            if not moved > LEAP:
+            if not 0 < moved < math.inf or (moved <= wanted and not straight):
                 return
-            share = LEAP / moved
+            share = wanted / moved
             parameter.copy_(before + share * (parameter - before))
-        state = self.optimiser.state[parameter]
         state["t"] = state["t"] * share
 
     def _trouble(self, loss: float) -> str:

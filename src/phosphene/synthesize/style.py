@@ -11,7 +11,7 @@ L_content, which is 0 there, by that of an even grey. Small pictures come first,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -26,11 +26,16 @@ from phosphene.synthesize.style_settings import StyleSettings
 
 @dataclass
 class Checkpoint:
-    """Where a transfer is: `scale` sizes are done, `picture` is what the present one began with, `progress` is within it."""
+    """Where a transfer is: `scale` sizes are done, `picture` is what the present one began with, `progress` is within it.
+
+    `totals` and `switches` are those of the sizes that are done.
+    """
 
     scale: int
     picture: Tensor
     progress: Progress | None
+    totals: list[list[float]] = field(default_factory=list)
+    switches: list[tuple[int, Switch]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -130,8 +135,8 @@ def paint(
     """Carry out a plan, from small to large, beginning with `picture [1, 3, h, w]` or at a checkpoint."""
     here = checkpoint or Checkpoint(0, picture, None)
     picture = here.picture
-    totals: list[list[float]] = []
-    switches: list[tuple[int, Switch]] = []
+    totals = list(here.totals)
+    switches = list(here.switches)
     found: Descent | None = None
     loss: StyleLoss | None = None
     reference: Evaluation | None = None
@@ -147,7 +152,7 @@ def paint(
             history=plan.settings.history,
             preview_every=preview_every,
             progress=here.progress if scale == here.scale else None,
-            keep=_keeper(keep, scale, picture),
+            keep=_keeper(keep, Checkpoint(scale, picture, None, list(totals), list(switches))),
         )
         found = yield from relay(job, lambda event, n=scale: shifted(event, n * plan.settings.steps))
         picture = found.image
@@ -162,19 +167,17 @@ def paint(
         _losses(found.last),
         dict(loss.weights.style),
         totals,
-        plan.sizes[here.scale : here.scale + len(totals)],
+        plan.sizes[: len(totals)],
         switches,
         loss.block,
         found.halted,
     )
 
 
-def _keeper(
-    keep: Callable[[Checkpoint], None] | None, scale: int, picture: Tensor
-) -> Callable[[Progress], None] | None:
+def _keeper(keep: Callable[[Checkpoint], None] | None, here: Checkpoint) -> Callable[[Progress], None] | None:
     if keep is None:
         return None
-    return lambda progress: keep(Checkpoint(scale, picture, progress))
+    return lambda progress: keep(replace(here, progress=progress))
 
 
 def _losses(found: Evaluation) -> Losses:
