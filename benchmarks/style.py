@@ -133,8 +133,8 @@ def ours(size: int, target: float, most: int = 600) -> None:
         found: Stylization = end.value
     seconds = locals().get("seconds", time.perf_counter() - begun)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    exact = peers_loss(network, content, manner)(found.image).total
-    print(json.dumps({"loss": exact, "steps": steps, "seconds": seconds, "peak": peak}))
+    clipped = peers_loss(network, content, manner)(found.image).total  # neural-style's losses are of unclipped pixels
+    print(json.dumps({"loss": loss, "clipped": clipped, "steps": steps, "seconds": seconds, "peak": peak}))
 
 
 def speed(height: int = 384, width: int = 512) -> None:
