@@ -54,7 +54,7 @@ def cue_conflict(
     panels = [Panel(content[0].cpu(), "shape"), Panel(texture[0].cpu(), "texture"), Panel(made, "both")]
     sheet = pictures.sheet(panels, columns=3, side=max(224, size))
     facts: dict[str, Any] = {"net": net, "shape": image, "texture": styles, **parts.loss_facts(found)}
-    notes = parts.notes_of(found, settings, facts)
+    notes = parts.notes_of(found, facts)
     return Outcome((Picture("cue-conflict", made, alt, f"by {net}"), Picture("beside", sheet, alt)), facts, {}, notes)
 
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from phosphene.jobs.outcome import Outcome, Picture
@@ -16,9 +15,10 @@ from phosphene.observe.categories16 import category_classes
 from phosphene.observe.shape_bias import ShapeBias, Tally, check_aggregate, people, published, read_cues
 from phosphene.observe.shape_bias import shape_bias as measure
 from phosphene.progress import Job
+from phosphene.report.plots import drawn
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 _INK, _SOFT, _GLOW, _PALE = "#18222c", "#55606a", "#e0a458", "#dfe3e6"
 _DRAWN = {  # of the published: marker, colour, how far below the middle of its bar
@@ -139,7 +139,7 @@ def _drawn(net: str, found: ShapeBias, note: str) -> Tensor:
     )
     for text in legend.get_texts():
         text.set_parse_math(False)
-    return _image(figure)
+    return drawn(figure)
 
 
 def _bars(axes: Any, rows: Mapping[str, Tally], places: Sequence[float]) -> None:
@@ -200,12 +200,3 @@ def _frame(axes: Any, rows: Mapping[str, Tally], places: Sequence[float]) -> Non
 
 def _article(name: str) -> str:
     return f"an {name}" if name[0] in "aeo" else f"a {name}"
-
-
-def _image(figure: Figure) -> Tensor:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())[..., :3].astype(np.float32) / 255
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()

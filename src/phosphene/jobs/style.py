@@ -17,6 +17,7 @@ from phosphene.jobs.outcome import Outcome, Picture
 from phosphene.jobs.workshop import Workshop, check_seed
 from phosphene.progress import Job
 from phosphene.synthesize import StyleSettings
+from phosphene.synthesize.descent import OptimiserName
 from phosphene.synthesize.style import Checkpoint
 
 USUAL = StyleSettings()
@@ -45,7 +46,7 @@ def style(
     tv: float = USUAL.tv,
     pooling: synthesize.Pooling = USUAL.pooling,
     canvas: synthesize.CanvasName | None = USUAL.canvas,
-    optimiser: str = USUAL.optimiser,
+    optimiser: OptimiserName = USUAL.optimiser,
     history: int = USUAL.history,
     rate: float | None = USUAL.rate,
     steps: int = USUAL.steps,
@@ -63,22 +64,19 @@ def style(
 ) -> Job[Outcome]:
     """Pictures: `style`, and `beside`, with the content and the styles; with `each` a sheet and one picture for each pair.
 
-    `styles`: none for the bundled painting (`sample:painting`).
-    `each`: one picture for each style (and for each of `image` and `contents`)
-    instead of one of all styles. `matrix`: the slide's figure, content layers by style layers. `snapshots`: also the picture
-    after so many steps, and twice as many, ... `keep` takes the frames of a film, `save` where the job is; `resume` is what
-    it was given.
+    `styles`: none for the bundled painting (`sample:painting`). `each`: one picture for each style (and for each of `image`
+    and `contents`) instead of one of all styles. `matrix`: the slide's figure, content layers by style layers. `snapshots`:
+    also the picture after so many steps, and twice as many, ... `keep` takes the frames of a film, `save` where the job is;
+    `resume` is what it was given.
     """
     check_seed(seed)
     settings = StyleSettings(
         content_weight, style_weight, tuple(content_layers), tuple(style_layers),
-        tuple(parts.numbers(layer_weights, "layer weights")), raw, tv, pooling, canvas, optimiser_named(optimiser), history,
+        tuple(parts.numbers(layer_weights, "layer weights")), raw, tv, pooling, canvas, optimiser, history,
         rate, steps, scales, start, style_scale, colours, block,
     )  # fmt: skip
     settings.check()
-    _check(each, contents, matrix, masks, shares, snapshots, begin)
-    if matrix and len(styles) > 1:
-        raise PhospheneError(f"a matrix is of one style, got {len(styles)}")
+    _check(each, contents, matrix, styles, masks, shares, snapshots, begin)
     network = workshop.network(net, weights, labels)
     chosen = parts.numbers(shares, "weights of the styles")
     named = parts.titled(styles or (parts.PAINTING,), workshop.image)
@@ -103,14 +101,15 @@ def style(
         keep=save,
         preview_every=snapshots or 5,
     )
-    found = yield from parts.snapshots(parts.framed(job, whole, keep), whole, snapshots, shown)
-    return _outcome(net, content, named, found, settings, shown)
+    found = yield from parts.watched(job, whole, keep, snapshots, shown)
+    return _outcome(net, content, named, found, shown)
 
 
 def _check(
     each: bool,
     contents: Sequence[str],
     matrix: bool,
+    styles: Sequence[str],
     masks: Sequence[str],
     shares: Sequence[Any],
     snapshots: int,
@@ -120,15 +119,10 @@ def _check(
         raise PhospheneError("a sheet of pictures or a matrix of layers: one at a time")
     if (each or contents or matrix) and (masks or shares or snapshots or begin):
         raise PhospheneError("masks, weights of the styles, snapshots and a start of your own are for a single picture")
+    if matrix and len(styles) > 1:
+        raise PhospheneError(f"a matrix is of one style, got {len(styles)}")
     if snapshots < 0:
         raise PhospheneError(f"snapshots are taken every so many steps, from 1 up, got {snapshots}")
-
-
-def optimiser_named(name: str) -> Any:
-    """`lbfgs` or `adam`. Raises PhospheneError."""
-    if name not in ("lbfgs", "adam"):
-        raise PhospheneError(f"no optimiser '{name}': lbfgs or adam")
-    return name
 
 
 def _mask(workshop: Workshop, path: str, content: Tensor, photo: Tensor) -> Tensor:
@@ -144,7 +138,6 @@ def _outcome(
     content: Tensor,
     named: Mapping[str, Tensor],
     found: synthesize.Stylization,
-    settings: StyleSettings,
     shown: Sequence[tuple[int, Tensor]],
 ) -> Outcome:
     image = found.image[0].cpu()
@@ -155,7 +148,7 @@ def _outcome(
     panels += [Panel(one[0].cpu(), "style" if len(named) == 1 else name) for name, one in named.items()]
     sheet = pictures.sheet([*panels, Panel(image, "painted", caption)], columns=min(4, len(panels) + 1), side=420)
     facts: dict[str, Any] = {"net": net, "styles": list(named), **parts.loss_facts(found)}
-    notes = parts.notes_of(found, settings, facts)
+    notes = parts.notes_of(found, facts)
     steps = [Picture(f"step-{step:04d}", frame, f"{alt}, after step {step}", f"step {step}") for step, frame in shown]
     made = (Picture("style", image, alt, caption), Picture("beside", sheet, alt, caption), *steps)
     return Outcome(made, facts, {}, notes)

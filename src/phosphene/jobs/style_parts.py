@@ -12,8 +12,8 @@ from torch import Tensor
 from phosphene import images as pictures
 from phosphene.errors import PhospheneError
 from phosphene.images.samples import PREFIX
-from phosphene.progress import Event, Job, Result, Step, relay
-from phosphene.synthesize import StyleSettings, Stylization
+from phosphene.progress import Event, Job, Result, Started, Step, relay, shifted
+from phosphene.synthesize import Stylization
 from phosphene.synthesize.descent import Progress, Switch
 from phosphene.synthesize.style import Checkpoint
 
@@ -60,30 +60,30 @@ def numbers(texts: Sequence[str | float], what: str) -> list[float]:
         raise PhospheneError(f"{what} are numbers by comma, got '{','.join(map(str, texts))}'") from None
 
 
-def framed(job: Job[Result], size: tuple[int, int], keep: Frames | None) -> Job[Result]:
-    """The same job, whose previews become frames of a film, all of one size."""
-    if keep is None:
-        return job
+def watched(
+    job: Job[Result], size: tuple[int, int], keep: Frames | None, every: int, found: list[tuple[int, Tensor]]
+) -> Job[Result]:
+    """The same job; its previews, all at one size, go to `keep`, a film, and those of each `every` steps into `found`."""
 
     def watch(event: Event) -> Event:
         if isinstance(event, Step) and event.preview is not None:
-            keep(pictures.resize(event.preview, size)[0].cpu())
+            shot = bool(every) and event.done % every == 0
+            if shot or keep is not None:
+                frame = pictures.resize(event.preview, size)[0].cpu()
+                if keep is not None:
+                    keep(frame)
+                if shot:
+                    found.append((event.done, frame))
         return event
 
     return relay(job, watch)
 
 
-def snapshots(job: Job[Result], size: tuple[int, int], every: int, found: list[tuple[int, Tensor]]) -> Job[Result]:
-    """The same job; the previews at multiples of `every` steps are put into `found`."""
-    if not every:
-        return job
-
-    def watch(event: Event) -> Event:
-        if isinstance(event, Step) and event.preview is not None and event.done % every == 0:
-            found.append((event.done, pictures.resize(event.preview, size)[0].cpu()))
-        return event
-
-    return relay(job, watch)
+def within(job: Job[Stylization], before: int) -> Job[Stylization]:
+    """A transfer as a part of a longer job, whose bar goes on after `before` steps."""
+    first = next(job)
+    assert isinstance(first, Started)
+    return (yield from relay(job, lambda event: shifted(event, before)))
 
 
 def loss_facts(found: Stylization) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def loss_facts(found: Stylization) -> dict[str, Any]:
     }
 
 
-def notes_of(found: Stylization, settings: StyleSettings, facts: dict[str, Any]) -> dict[str, Any]:
+def notes_of(found: Stylization, facts: dict[str, Any]) -> dict[str, Any]:
     """Notes for the recipe; what the user has to know of them goes into the facts, too."""
     notes: dict[str, Any] = {}
     if found.switches:

@@ -14,8 +14,9 @@ from phosphene.images import Panel
 from phosphene.jobs import style_parts as parts
 from phosphene.jobs.outcome import Outcome, Picture
 from phosphene.models import Network
-from phosphene.progress import Halt, Job, Started, relay, shifted
+from phosphene.progress import Halt, Job, Started
 from phosphene.synthesize import StyleSettings, Stylization, layers_for
+from phosphene.synthesize.invert import depth_of
 from phosphene.synthesize.style_plan import chosen_layers
 
 
@@ -31,14 +32,14 @@ def sheet_of_pairs(
     jobs = {
         (content, name): (photo, one) for content, photo in photos.items() for name, one in styles.items()
     }  # fmt: skip
-    whole = len(jobs) * sum(settings.steps for _ in settings.sizes(_size(next(iter(photos.values())))))
+    whole = sum(settings.steps * len(settings.sizes(_size(photo))) for photo, _ in jobs.values())
     yield Started(f"{len(jobs)} styles with {network.name}", whole, keeps=True)
     made: dict[tuple[str, str], Stylization] = {}
     done, halted = 0, False
     for pair, (photo, one) in jobs.items():
         job = synthesize.style(network, photo, [one], settings=settings, seed=seed)
         try:
-            found = yield from _within(job, done)
+            found = yield from parts.within(job, done)
         except Halt:
             halted = True
             break
@@ -109,7 +110,7 @@ def matrix(
             else:
                 here = replace(here, content_layers=(layer,))
                 job = synthesize.style(network, content, [style], settings=here, seed=seed)
-            found = yield from _within(job, done)
+            found = yield from parts.within(job, done)
             done += sum(len(steps) for steps in found.totals)
             made.append(found.image[0].cpu())
     panels = [Panel(style[0].cpu(), "style"), *_headed(made[: len(deeper)], deeper)]
@@ -134,10 +135,8 @@ def _headed(images: list[Tensor], layers: list[str]) -> list[Panel]:
 def content_rows(network: Network) -> list[str]:
     """Four content layers from early to late: the style layers that suit the network but the first, and its content layer."""
     choice = layers_for(network)
-    names = [layer.name for layer in network.layers()]
-    places = {layer: names.index(network.tap(layer).name) for layer in (*list(choice.style)[1:], *choice.content)}
-    found = sorted(places, key=lambda layer: places[layer])
-    return found[-4:]
+    names = dict.fromkeys((*list(choice.style)[1:], *choice.content))
+    return sorted(names, key=lambda layer: depth_of(network, layer))[-4:]
 
 
 def _beside(style: Tensor, size: tuple[int, int]) -> Tensor:
@@ -148,10 +147,3 @@ def _beside(style: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _size(image: Tensor) -> tuple[int, int]:
     return image.shape[2], image.shape[3]
-
-
-def _within(job: Job[Stylization], before: int) -> Job[Stylization]:
-    """A transfer as a part of a longer job, whose bar goes on."""
-    first = next(job)
-    assert isinstance(first, Started)
-    return (yield from relay(job, lambda event: shifted(event, before)))

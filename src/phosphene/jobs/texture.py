@@ -14,11 +14,11 @@ from phosphene.errors import PhospheneError
 from phosphene.images import Panel
 from phosphene.jobs import style_parts as parts
 from phosphene.jobs.outcome import Outcome, Picture
-from phosphene.jobs.style import optimiser_named
 from phosphene.jobs.workshop import Workshop, check_seed
 from phosphene.models import Network
-from phosphene.progress import Halt, Job, Started, relay, shifted
+from phosphene.progress import Halt, Job, Started
 from phosphene.synthesize import StyleSettings, Stylization
+from phosphene.synthesize.descent import OptimiserName
 from phosphene.synthesize.style import Checkpoint
 from phosphene.synthesize.style_plan import chosen_layers
 
@@ -42,7 +42,7 @@ def texture(
     tv: float = USUAL.tv,
     pooling: synthesize.Pooling = USUAL.pooling,
     canvas: synthesize.CanvasName | None = USUAL.canvas,
-    optimiser: str = USUAL.optimiser,
+    optimiser: OptimiserName = USUAL.optimiser,
     history: int = USUAL.history,
     rate: float | None = USUAL.rate,
     steps: int = USUAL.steps,
@@ -62,7 +62,7 @@ def texture(
     check_seed(seed)
     settings = StyleSettings(
         style_layers=tuple(style_layers), layer_weights=tuple(parts.numbers(layer_weights, "layer weights")), tv=tv,
-        pooling=pooling, canvas=canvas, optimiser=optimiser_named(optimiser), history=history, rate=rate, steps=steps,
+        pooling=pooling, canvas=canvas, optimiser=optimiser, history=history, rate=rate, steps=steps,
         scales=scales, block=block,
     )  # fmt: skip
     settings.check()
@@ -85,8 +85,8 @@ def texture(
         keep=save,
         preview_every=snapshots or 5,
     )
-    found = yield from parts.snapshots(parts.framed(job, whole, keep), whole, snapshots, shown)
-    return _outcome(net, taken, found, settings, shown, tile)
+    found = yield from parts.watched(job, whole, keep, snapshots, shown)
+    return _outcome(net, taken, found, shown, tile)
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
@@ -107,7 +107,6 @@ def _outcome(
     net: str,
     sample: Tensor,
     found: Stylization,
-    settings: StyleSettings,
     shown: Sequence[tuple[int, Tensor]],
     tile: bool,
 ) -> Outcome:
@@ -120,7 +119,7 @@ def _outcome(
         panels.append(Panel(twice, "laid two by two"))
     sheet = pictures.sheet(panels, columns=len(panels), side=420)
     facts: dict[str, Any] = {"net": net, "distance": distances(found), **parts.loss_facts(found)}
-    notes = parts.notes_of(found, settings, facts)
+    notes = parts.notes_of(found, facts)
     steps = [Picture(f"step-{step:04d}", frame, f"{alt}, after step {step}", f"step {step}") for step, frame in shown]
     made = (Picture("texture", image, alt, caption), Picture("beside", sheet, alt, caption), *steps)
     return Outcome(made, facts, {}, notes)
@@ -146,9 +145,7 @@ def _figure(
         here = replace(settings, style_layers=tuple(layers[:count]), layer_weights=own)
         job = synthesize.texture(network, sample, size=size, settings=here, seed=seed)
         try:
-            next(job)
-            before = (count - 1) * each
-            found = yield from relay(job, lambda event, b=before: shifted(event, b))
+            found = yield from parts.within(job, (count - 1) * each)
         except Halt:
             halted = True
             break

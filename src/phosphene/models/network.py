@@ -56,6 +56,15 @@ class _Engine:
     textbook: dict[str, str]  # textbook name -> name
     same: dict[str, str]  # another name of a module -> its name
     cloned: set[Tap] = field(default_factory=set)  # see taps.read
+    swift: list[_Engine] = field(default_factory=list)  # its twin by Winograd's algorithm, once one was asked for
+
+    def swiftly(self) -> _Engine:
+        """The twin, made once: its filters are four times as large as the weights."""
+        if not self.swift:
+            twin = with_winograd(self.prepared.module)
+            prepared = Prepared(twin, self.prepared.folded)
+            self.swift.append(replace(self, prepared=prepared, cloned=set(), swift=[]))
+        return self.swift[0]
 
 
 class Network(nn.Module):
@@ -254,8 +263,7 @@ class Network(nn.Module):
         wanted = list(dict.fromkeys(taps.values()))
         engine = self._engine_for(wanted)
         if swift and not self._borrow:
-            twin = with_winograd(engine.prepared.module)
-            engine = replace(engine, prepared=Prepared(twin, engine.prepared.folded), cloned=set())
+            engine = engine.swiftly()
 
         def read_from(images: Tensor) -> dict[str, Tensor]:
             found = self._read(engine, images, wanted, to_end=to_end)

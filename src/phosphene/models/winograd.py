@@ -44,6 +44,8 @@ _A = torch.tensor(
     dtype=torch.float64,
 )
 _BB, _GG, _AA = (torch.kron(matrix, matrix) for matrix in (_B, _G, _A))  # of tiles written as columns
+_SEEN, _MADE = _BB.float(), _AA.float()  # inputs to 36 numbers, 36 numbers to outputs
+_SEEN_BACK, _MADE_BACK = _MADE.T.contiguous(), _SEEN.T.contiguous()  # the same for gradients, the other way round
 
 
 def fits(module: nn.Module) -> bool:
@@ -148,7 +150,6 @@ def _convolve(image: Tensor, filters: Tensor, out: Tensor) -> None:
     """`[H, W, C]` to `out [H, W, C']`."""
     height, width, channels = image.shape
     down, across = -(-height // OUT), -(-width // OUT)
-    before, after = _BB.float(), _AA.float()
     padded = F.pad(image, (0, 0, 1, 1 + across * OUT - width, 1, 1 + down * OUT - height))
     row, column, _ = padded.stride()
     step = _rows_at_once(across, filters)
@@ -157,8 +158,8 @@ def _convolve(image: Tensor, filters: Tensor, out: Tensor) -> None:
         places = (IN, IN, rows, across, channels)
         strides = (row, column, OUT * row, OUT * column, 1)
         tiles = padded.as_strided(places, strides, padded.storage_offset() + top * OUT * row)
-        seen = (before @ tiles.reshape(IN * IN, -1)).view(IN * IN, rows * across, channels)
-        made = (after @ torch.bmm(seen, filters).view(IN * IN, -1)).view(OUT, OUT, rows, across, -1)
+        seen = (_SEEN @ tiles.reshape(IN * IN, -1)).view(IN * IN, rows * across, channels)
+        made = (_MADE @ torch.bmm(seen, filters).view(IN * IN, -1)).view(OUT, OUT, rows, across, -1)
         _put(made, out, top * OUT)
 
 
@@ -177,7 +178,6 @@ def _transposed(image: Tensor, filters: Tensor, out: Tensor) -> None:
     """The gradient `[H, W, C']` of what `_convolve` made, to that of what it was made of, `out [H, W, C]`."""
     height, width, channels = image.shape
     down, across = -(-height // OUT), -(-width // OUT)
-    before, after = _AA.T.float().contiguous(), _BB.T.float().contiguous()
     if height % OUT or width % OUT:
         image = F.pad(image, (0, 0, 0, across * OUT - width, 0, down * OUT - height))
     image = image.contiguous()
@@ -187,8 +187,8 @@ def _transposed(image: Tensor, filters: Tensor, out: Tensor) -> None:
     for top in range(0, down, step):
         rows = min(step, down - top)
         lines = image[top * OUT : (top + rows) * OUT].view(rows, OUT, across, OUT, channels)
-        seen = (before @ lines.permute(1, 3, 0, 2, 4).reshape(OUT * OUT, -1)).view(IN * IN, rows * across, channels)
-        made = (after @ torch.bmm(seen, filters).view(IN * IN, -1)).view(IN, IN, rows, across, kept)
+        seen = (_SEEN_BACK @ lines.permute(1, 3, 0, 2, 4).reshape(OUT * OUT, -1)).view(IN * IN, rows * across, channels)
+        made = (_MADE_BACK @ torch.bmm(seen, filters).view(IN * IN, -1)).view(IN, IN, rows, across, kept)
         made = made.permute(2, 0, 3, 1, 4)  # [rows, 6, across, 6, C]
         here, below = sums[top : top + rows], sums[top + 1 : top + rows + 1]
         here[:, :, :-1] += made[:, :OUT, :, :OUT]

@@ -43,7 +43,7 @@ def dots(table: Mapping[str, Mapping[str, Interval]]) -> Tensor:
             axes.set_visible(False)
             continue
         _dots(axes, checks[place], methods, table)
-    return _image(figure)
+    return drawn(figure)
 
 
 def _dots(axes: Any, check: str, methods: Sequence[str], table: Mapping[str, Mapping[str, Interval]]) -> None:
@@ -88,7 +88,7 @@ def curves(cascades: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Tensor:
         axes.set_xlabel("drawn anew down to this layer", fontsize=9, color=_SOFT)
         _clean(axes, "y")
     grid.flat[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)
-    return _image(figure)
+    return drawn(figure)
 
 
 def _colours(count: int) -> list[Any]:
@@ -111,7 +111,8 @@ def _clean(axes: Any, grid: str) -> None:
     axes.tick_params(labelsize=9, colors=_INK, length=0)
 
 
-def _image(figure: Figure) -> Tensor:
+def drawn(figure: Figure) -> Tensor:
+    """A figure of matplotlib as a picture `[3, H, W]` in [0, 1]."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)

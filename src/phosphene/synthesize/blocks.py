@@ -10,9 +10,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from phosphene.errors import LayerError, PhospheneError
 from phosphene.models import Network
@@ -74,12 +75,24 @@ class Block:
         return slice(top, top + features.shape[2]), slice(left, left + features.shape[3])
 
 
+_KNOWN: WeakKeyDictionary[nn.Module, dict[str, Reach]] = (
+    WeakKeyDictionary()
+)  # by prepared copy: new ones have other layers
+
+
 def reach_of(network: Network, layer: str) -> Reach:
-    """The grid of a layer, measured by following the pixels through the network.
+    """The grid of a layer, measured once by following the pixels through the network.
 
     Raises:
         LayerError: a layer whose every place sees the whole picture (a mean over it, say), or that has no regular grid.
     """
+    known = _KNOWN.setdefault(network.prepared, {})
+    if layer not in known:
+        known[layer] = _measured(network, layer)
+    return known[layer]
+
+
+def _measured(network: Network, layer: str) -> Reach:
     for times in range(1, LARGEST_PROBE + 1):
         size = (network.input_size[0] * times, network.input_size[1] * times)
         boxes = receptive_fields(network, layer, size=size).to(torch.int64)

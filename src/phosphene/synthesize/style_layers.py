@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from phosphene.errors import LayerError
 from phosphene.models import Network
 from phosphene.observe.landmarks import landmarks
 from phosphene.synthesize.settings import CanvasName
@@ -48,8 +47,6 @@ def layers_for(network: Network) -> LayerChoice:
     if network.name in CHOICES:
         return CHOICES[network.name]
     found = landmarks(network)
-    if not found:
-        raise LayerError(f"{network.name} has no layer with a map, so it has no style")
     deepest = max(1, round(len(found) * 2 / 3))
     places = sorted({round(place * (deepest - 1) / 4) for place in range(5)})
     return LayerChoice({found[place]: 1.0 for place in places}, (found[max(0, deepest - 2)],))

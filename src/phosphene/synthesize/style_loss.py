@@ -153,7 +153,7 @@ class StyleLoss:
         """Layer -> the sums of `F_i F_j` and of the weights of their places, for each region."""
         if not self.weights.style:
             return {}
-        return summed(self.network, image, list(self.weights.style), parts, self._reaches, size, self.targets.guides)
+        return summed(self._read, image, list(self.weights.style), parts, self._reaches, size, self.targets.guides)
 
     def _style_of(self, sums: Mapping[str, tuple[Tensor, Tensor]]) -> tuple[dict[str, float], dict[str, Tensor]]:
         """E_l by layer, and the slope of `w_l E_l` along the sums of each region."""
@@ -209,7 +209,7 @@ def reaches(network: Network, layers: Sequence[str]) -> dict[str, Reach]:
 
 
 def summed(
-    network: Network,
+    read: Callable[[Tensor], dict[str, Tensor]],
     image: Tensor,
     layers: Sequence[str],
     parts: Sequence[Block],
@@ -218,7 +218,6 @@ def summed(
     guides: Mapping[str, Tensor] | None = None,
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Layer -> `(sums of F_i F_j [R, C, C], sums of the places' weights [R])` over all blocks."""
-    read = network.reader(layers)
     found: dict[str, tuple[Tensor, Tensor]] = {}
     for part in parts:
         with torch.no_grad():

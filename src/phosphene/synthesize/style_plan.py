@@ -17,6 +17,7 @@ from phosphene.models.pooling import with_average_pooling
 from phosphene.synthesize import priors
 from phosphene.synthesize.blocks import reach_of
 from phosphene.synthesize.canvas import Canvas, FourierCanvas, PixelCanvas
+from phosphene.synthesize.invert import depth_of
 from phosphene.synthesize.style_layers import CANVASES, LayerChoice, layers_for
 from phosphene.synthesize.style_loss import Evaluation, Penalty, StyleLoss, Targets, Weights
 from phosphene.synthesize.style_settings import StyleSettings, check_shares
@@ -246,7 +247,7 @@ class Plan:
         return None if self.tile or self.network.bytes_for(size) <= most else BLOCK
 
     def _check_sizes(self) -> None:
-        deepest = max(self.choice.style, key=self._depth)
+        deepest = max(self.choice.style, key=lambda layer: depth_of(self.network, layer))
         try:
             reach = reach_of(self.network, deepest)
         except LayerError:  # a place that sees the whole picture sees a small one, too
@@ -259,10 +260,6 @@ class Plan:
                     f"the style is {width} x {height} pixels there, but one place of layer '{deepest}' sees {sees} x {sees}:"
                     " use a larger picture, a larger style scale, or earlier layers"
                 )
-
-    def _depth(self, layer: str) -> int:
-        names = [known.name for known in self.network.layers()]
-        return names.index(self.network.tap(layer).name)
 
 
 def chosen_layers(network: Network, settings: StyleSettings) -> LayerChoice:

@@ -44,7 +44,8 @@ def moments_of(network: Network, image: Tensor, layers: Sequence[str], block: in
         return {layer: moments(found) for layer, found in features_of(network, image, layers, None).items()}
     size = (image.shape[2], image.shape[3])
     known = reaches(network, layers)
-    sums = summed(network, image, layers, blocks(size, list(known.values()), block), known, size)
+    parts = blocks(size, list(known.values()), block)
+    sums = summed(network.reader(layers), image, layers, parts, known, size)
     return {layer: products / places[:, None, None] for layer, (products, places) in sums.items()}
 
 
