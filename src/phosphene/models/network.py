@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from phosphene.models.preprocess import Preprocess
 from phosphene.models.taps import Recording, Tap, read
 from phosphene.models.trace import Call, Trace, trace
 from phosphene.models.winograd import with_winograd
+
+if TYPE_CHECKING:
+    from phosphene.models.saved import Architecture
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -101,6 +104,7 @@ class Network(nn.Module):
         self.name = name
         self.preprocess = preprocess or Preprocess()
         self.why_features = why_features
+        self.architecture: Architecture | None = None  # how to build it, where it was made by name
         reference = next(module.parameters(), torch.zeros(()))
         for key, values in (("mean", mean), ("std", std)):
             self.register_buffer(key, torch.tensor(values).view(1, -1, 1, 1).to(reference), persistent=False)

@@ -14,7 +14,7 @@ from torch import nn
 
 from phosphene import device as devices
 from phosphene.errors import NetworkError, PhospheneError, did_you_mean
-from phosphene.models import bundled, cache, fetch, weights
+from phosphene.models import bundled, cache, fetch, saved, weights
 from phosphene.models.labels import Labels
 from phosphene.models.network import IMAGENET_MEAN, IMAGENET_STD, Network
 from phosphene.models.prepare import first_tensor
@@ -44,7 +44,8 @@ def load(
 
     Args:
         net: `efficientnet_lite0` or `squeezenet1_1` (bundled), a torchvision name (`vgg16`, `resnet18`, ...),
-            `timm:NAME`, `FILE.py:FUNCTION` that returns a module, or an `nn.Module`.
+            `timm:NAME`, `FILE.py:FUNCTION` that returns a module, a folder (or its `model.safetensors`) that `probe`,
+            `finetune` or `harden` wrote, or an `nn.Module`.
         weights: a safetensors file or a torch state dict for it (read with `weights_only=True`).
         device: `auto`, `cpu`, `cuda` or `mps`.
         labels: names of the classes, for a network of your own. A network with 1,000 outputs and no labels is taken
@@ -65,11 +66,45 @@ def load(
     if isinstance(net, nn.Module):
         network = _own(net, name or type(net).__name__, weights, labels, input_size, mean, std)
         return network if device == "auto" else network.to(where)
+    trained = saved.saved_file(net)
+    if trained is not None:
+        return _saved(trained, name or net, weights, labels, input_size, mean, std).to(where)
     if ".py:" in net:
         network = _own(_from_file(net), name or net, weights, labels, input_size, mean, std)
     else:
         network = _by_name(net, weights, labels, input_size, mean, std, listen)
+    if network.architecture is None:
+        network.architecture = _architecture(net, network)
     return network.eval().to(where)
+
+
+def _architecture(net: str, network: Network) -> saved.Architecture:
+    outputs = len(network.labels) if network.classifies else 0
+    return saved.Architecture(net, outputs, features=isinstance(network.module, _Features))
+
+
+def _saved(file: Path, name: str, other: Any, labels: Any, size: Any, mean: Any, std: Any) -> Network:
+    if any(option is not None for option in (other, labels, size, mean, std)):
+        raise NetworkError(f"'{name}' has its own weights, classes and preprocessing: leave those options out")
+    return saved.rebuilt(file, _skeleton, name)
+
+
+def _skeleton(made_of: saved.Architecture) -> nn.Module:
+    """The module that `load(made_of.net)` would fill with weights."""
+    net = made_of.net
+    if ".py:" in net:
+        made = _from_file(net)
+        return made.module if isinstance(made, Network) else made
+    if net.startswith("timm:") or net == "efficientnet_lite0":
+        import timm
+
+        short = "tf_efficientnet_lite0" if net == "efficientnet_lite0" else net.removeprefix("timm:")
+        return timm.create_model(short, num_classes=made_of.outputs)
+    module = _torchvision_module(net, made_of.outputs or IMAGENET_CLASSES)
+    if not made_of.features:
+        return module
+    features: Any = module.features
+    return _Features(features, type(module).__name__)
 
 
 def _by_name(name: str, file: Any, labels: Any, size: Any, mean: Any, std: Any, listen: Listen | None) -> Network:
