@@ -68,8 +68,10 @@ def cut_after(module: nn.Module, layer: str, width: int, classes: int) -> nn.Mod
     """
     twin = copy.deepcopy(module)
     twin.get_submodule(layer)  # raises AttributeError for an unknown one
-    twin.architecture = getattr(twin, "architecture", type(twin).__name__)  # pyright: ignore[reportAttributeAccessIssue]
-    twin.__class__ = type(f"Cut{type(twin).__name__}", (Cut, type(twin)), {})
+    if not isinstance(twin, Cut):
+        own = type(twin).__name__
+        twin.architecture = getattr(twin, "architecture", own)  # pyright: ignore[reportAttributeAccessIssue]
+        twin.__class__ = type(f"Cut{own}", (Cut, type(twin)), {})
     twin.cut = layer  # pyright: ignore[reportAttributeAccessIssue]
     like = next(twin.parameters())
     twin.add_module(HEAD, nn.Linear(width, classes, device=like.device, dtype=like.dtype))
