@@ -144,7 +144,7 @@ def stage_features(
         NetworkError: NaN or infinity.
         OutputError: the folder can't be written to.
     """
-    widths = {name: _width(network, name) for name in stages}
+    widths = {name: width(network, name) for name in stages}
     store = Store(None if folder is None else folder / key(network, stages)[:32], widths)
     store.load()
     todo = list({photo.sha: photo for photo in photos if photo.sha not in store.places}.values())
@@ -195,6 +195,7 @@ def key(network: Network, stages: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _width(network: Network, name: str) -> int:
+def width(network: Network, name: str) -> int:
+    """How many numbers a stage gives."""
     image = torch.rand((1, 3, *network.input_size), generator=torch.Generator().manual_seed(0))
     return read(network, image.to(network.mean), [name])[name].shape[1]

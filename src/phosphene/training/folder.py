@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +74,7 @@ class Examples:
 class Pictures:
     """Photographs as a sequence of `[3, H, W]` in [0, 1], read when they are asked for, brought to a network's size."""
 
-    def __init__(self, photos: Sequence[Photo], preprocess: object) -> None:
+    def __init__(self, photos: Sequence[Photo], preprocess: Callable[[Tensor], Tensor]) -> None:
         self.photos, self._preprocess = photos, preprocess
 
     def __len__(self) -> int:
@@ -82,8 +82,7 @@ class Pictures:
 
     def __getitem__(self, place: int) -> Tensor:
         """Raises ImageError if the file is no image."""
-        picture = images.read(self.photos[place].path)
-        return self._preprocess(picture)[0] if callable(self._preprocess) else picture[0]
+        return self._preprocess(images.read(self.photos[place].path))[0]
 
 
 def examples(folder: str | Path, *, seed: int = 0, skip_bad: bool = False) -> Job[Examples]:

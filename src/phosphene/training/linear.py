@@ -141,7 +141,7 @@ def _fit(
     with warnings.catch_warnings(), threadpool_limits(1):  # its products are so small that threads wait for one another
         warnings.simplefilter("ignore", ConvergenceWarning)  # the last digits of a weak regularisation decide nothing
         model.fit(z, labels)
-    weight, bias = model.coef_.astype(np.float64), model.intercept_.astype(np.float64)
+    weight, bias = np.asarray(model.coef_, np.float64), np.asarray(model.intercept_, np.float64)
     if len(weight) == 1:  # two classes: one row says how much more the second is likely
         weight, bias = np.concatenate([-weight / 2, weight / 2]), np.concatenate([-bias / 2, bias / 2])
     return weight, bias
