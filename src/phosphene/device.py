@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from phosphene import processes
 from phosphene.errors import PhospheneError
 
 CHOICES = ("auto", "cpu", "cuda", "mps")
@@ -11,6 +12,8 @@ CHOICES = ("auto", "cpu", "cuda", "mps")
 
 def pick(device: str | torch.device = "auto") -> torch.device:
     """The device for `auto|cpu|cuda|cuda:N|mps`; `auto` takes CUDA, then MPS, then the CPU.
+
+    Of several processes on one machine each takes another GPU for `auto` and `cuda`, as far as there are enough.
 
     Raises:
         PhospheneError: the name is not one of these, or this machine has no such device.
@@ -22,7 +25,7 @@ def pick(device: str | torch.device = "auto") -> torch.device:
         raise PhospheneError(f"unknown device '{device}': choose one of {', '.join(CHOICES)}")
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if kind == "auto":
-        return torch.device(next(name for name in ("cuda", "mps", "cpu") if available[name]))
+        return _own(next(name for name in ("cuda", "mps", "cpu") if available[name]))
     if not available[kind]:
         usable = [name for name, there in available.items() if there]
         raise PhospheneError(f"this machine has no '{kind}' device for PyTorch: choose {' or '.join(usable)}")
@@ -34,4 +37,11 @@ def pick(device: str | torch.device = "auto") -> torch.device:
         raise PhospheneError(
             f"this machine has {torch.cuda.device_count()} CUDA device(s), numbered from 0: no '{device}'"
         )
-    return found
+    return _own(kind) if found.index is None else found
+
+
+def _own(kind: str) -> torch.device:
+    """The device of this kind, and of this process where several share a job."""
+    if kind == "cuda" and processes.started() > 1:
+        return torch.device(kind, processes.local_rank() % torch.cuda.device_count())
+    return torch.device(kind)

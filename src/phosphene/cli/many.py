@@ -10,6 +10,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from phosphene import processes
 from phosphene.errors import ImageError, OutputError, PhospheneError
 from phosphene.names import file_name, file_names
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from phosphene.progress import Job
 
 PICTURES, MAPS, PAGE = "pictures", "maps", "index.html"
+PART = ".part.jsonl"
 
 
 def make_many(
@@ -69,25 +71,39 @@ class _Run:
         self.verb, self.workshop, self.parameters = verb, workshop, parameters
         self.folder, self.listed, self.overwrite = folder, listed, overwrite
         self.kept = 0
-        self.before = {row["name"]: row for row in _rows(listed)}
+        self.before = {row["name"]: row for file in (listed, *self._parts()) for row in _rows(file)}
+        # Each process notes what it has made in a list of its own, in case that the work is interrupted.
+        self.journal = listed if processes.first() else listed.with_suffix(f".{processes.rank()}{PART}")
 
     def all(self, images: Sequence[Path]) -> Job[tuple[list[dict[str, Any]], dict[str, str]]]:
-        """Each image in turn; returns the rows of the list and why images were left out."""
+        """Each image in turn; returns the rows of the list and why images were left out.
+
+        Several processes share the images. The first returns the rows of all; the others leave.
+        """
         from phosphene.progress import Started, Step
 
-        rows, skipped = [], {}
+        rows: dict[int, dict[str, Any]] = {}
+        skipped: dict[int, str] = {}
         yield Started(self.verb, len(images), "image")
         names = file_names(path.stem for path in images)
-        for done, (path, name) in enumerate(zip(images, names, strict=True), start=1):
+        for place in (place for chunk in processes.mine(len(images), 1) for place in chunk):
             try:
-                rows.append(self._one(path, name))
+                rows[place] = self._one(images[place], names[place])
             except ImageError as problem:
-                skipped[str(path)] = str(problem)
-            yield Step(done)
-        _write_rows(
-            self.listed, [*rows, *(row for key, row in self.before.items() if key not in {r["name"] for r in rows})]
-        )
-        return rows, skipped
+                skipped[place] = str(problem)
+            yield Step(place + 1)
+        rows, skipped = processes.merged(rows), processes.merged(skipped)
+        self.kept = sum(processes.gather(self.kept))
+        processes.leave()
+        made = {row["name"] for row in rows.values()}
+        _write_rows(self.listed, [*rows.values(), *(row for key, row in self.before.items() if key not in made)])
+        for part in self._parts():
+            part.unlink(missing_ok=True)
+        return list(rows.values()), {str(images[place]): why for place, why in skipped.items()}
+
+    def _parts(self) -> list[Path]:
+        """The lists of the other processes, of this run or an interrupted one."""
+        return sorted(self.folder.glob(f"{self.listed.stem}.*{PART}"))
 
     def _one(self, path: Path, name: str) -> dict[str, Any]:
         from phosphene.jobs import job
@@ -109,7 +125,7 @@ class _Run:
             )
         outcome: Outcome = run(job(self.verb, workshop, parameters))
         row = self._write(outcome, workshop, parameters, name) | {"image": str(path), "name": name, "recipe": recipe}
-        with open(self.listed, "a", encoding="utf-8") as file:
+        with open(self.journal, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         return row
 

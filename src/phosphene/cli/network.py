@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from phosphene.cli import terminal
-from phosphene.cli.options import Net, Said, Source, split
+from phosphene.cli.options import OUTPUT, Net, Said, Source, split
 
 if TYPE_CHECKING:
     from phosphene.jobs.workshop import Workshop
@@ -113,12 +113,20 @@ def predict(
     *,
     net: Net = "efficientnet_lite0",
     top: Annotated[int, Parameter(help="How many classes to show.")] = 5,
+    csv: Annotated[Path | None, Parameter(group=OUTPUT, help="Also write a table into this file.")] = None,
+    overwrite: Annotated[
+        bool, Parameter(group=OUTPUT, negative="", show_default=False, help="Replace a table that exists.")
+    ] = False,
     source: Source | None = None,
     said: Said | None = None,
 ) -> None:
-    """Say what a network sees in each picture: its most probable classes."""
+    """Say what a network sees in each picture: its most probable classes.
+
+    In folders, pictures that can't be read are left out and told. Another picture that can't be read is an error.
+    """
     source, said = source or Source(), said or Said()
     from phosphene import images
+    from phosphene.cli import predictions
     from phosphene.errors import PhospheneError
     from phosphene.jobs.predict import predict as job
     from phosphene.jobs.workshop import Workshop
@@ -126,8 +134,16 @@ def predict(
     if top < 1:
         raise PhospheneError(f"--top starts at 1, got {top}")
     paths = [str(path) for path in images.find(image)]
+    spare = set(paths) - {str(path) for path in image}
+    if csv is not None:
+        predictions.check(csv, overwrite, [*paths, *filter(None, source.parameters().values())])
     workshop = Workshop(source.device)
-    outcome = terminal.run(job(workshop, images=paths, net=net, top=top, **source.parameters()), said, workshop)
+    made = job(workshop, images=paths, net=net, top=top, spare=spare, **source.parameters())
+    outcome = terminal.run(made, said, workshop)
+    if csv is not None:
+        predictions.write(csv, outcome.facts["predictions"], overwrite)
+    for path, why in outcome.facts["skipped"].items():
+        terminal.warn(f"left out {path}: {why}", said)
     terminal.facts(outcome.facts, said)
     if not (said.json or said.quiet):
         for row in outcome.facts["predictions"]:
@@ -140,3 +156,5 @@ def predict(
                 ],
                 title=row["image"],
             )  # fmt: skip
+    if csv is not None:
+        terminal.say(f"wrote {csv}", said)

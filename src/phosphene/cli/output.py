@@ -55,6 +55,7 @@ def make(
         for path in value if isinstance(value, list) else [value]:
             keep_input(main, path)
 
+    from phosphene import processes
     from phosphene.cli import terminal
     from phosphene.jobs import job
     from phosphene.jobs.workshop import Workshop
@@ -69,6 +70,7 @@ def make(
             workshop.events_before = held["scale"] * parameters["steps"] + held["progress"]["step"]
         extra = {} if left is None else {"save": left.save, "resume": held}
         outcome: Outcome = terminal.run(job(verb, workshop, {**parameters, **extra}), said, workshop)
+        processes.leave()
         first = outcome.pictures[0]
         chosen = [outcome.picture(single or first.name)] if single_file else list(outcome.pictures)
         paths = [main if single_file or picture is first else _part(main, picture.name) for picture in chosen]
@@ -126,9 +128,16 @@ def is_file(target: Path) -> bool:
 def reserved(paths: Sequence[Path], overwrite: bool) -> Iterator[None]:
     """Check that files can be written before the work begins, and make their folders; take these back if it fails.
 
+    Of several processes the first does so: the others find folders when they have met it (`processes.begin`).
+
     Raises:
         OutputError: one can't be written, or exists and is to stay.
     """
+    from phosphene import processes
+
+    if not processes.first():
+        yield
+        return
     made: list[Path] = []
     try:
         for path in paths:

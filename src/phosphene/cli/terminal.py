@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from phosphene import processes
+
 if TYPE_CHECKING:
     from phosphene.cli.options import Said
     from phosphene.jobs.workshop import Workshop
@@ -19,16 +21,18 @@ if TYPE_CHECKING:
 def run(job: Job[Any], said: Said, workshop: Workshop | None = None) -> Any:
     """Drive a job to its end under a progress bar on stderr (none with --quiet, --json, or where it isn't a terminal).
 
-    Ctrl-C ends it, at once or, where it keeps what there is, at its next step (a second Ctrl-C at once).
+    Ctrl-C ends it, at once or, where it keeps what there is, at its next step (a second Ctrl-C at once). Of several processes
+    the first has the bar.
     """
     from phosphene.progress import Brake, Halt, braked
     from phosphene.progress import run as drive
 
+    processes.begin()
     brake = workshop.brake if workshop is not None else Brake()
     try:
         with ExitStack() as stack:
             watch = stack.enter_context(_interruptible(brake, said))
-            if said.quiet or said.json or not sys.stderr.isatty():
+            if said.quiet or said.json or not processes.first() or not sys.stderr.isatty():
                 return drive(braked(job, brake), watch)
             listen = stack.enter_context(_bar())
             if workshop is not None:
@@ -153,8 +157,8 @@ def say(text: str, said: Said) -> None:
 
 
 def warn(text: str, said: Said) -> None:
-    """A line on stderr about something that was left out, unless --quiet."""
-    if not said.quiet:
+    """A line on stderr about something that was left out, unless --quiet. Of several processes the first says it."""
+    if processes.first() and not said.quiet:
         print(f"phosphene: {text}", file=sys.stderr)
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from phosphene import images as pictures
+from phosphene import processes
 from phosphene.errors import PhospheneError
 from phosphene.jobs.outcome import Outcome, Picture
 from phosphene.jobs.thumbnails import Thumbnails, colours_by, colours_of, dotted, framed, scattered, tiled
@@ -62,6 +63,8 @@ def embed(
         check_count(len(collection))
     thumbnails = Thumbnails(collection)
     found = yield from features(network, thumbnails, layer)
+    thumbnails.small = processes.merged(thumbnails.small)
+    processes.leave()
     folk = _folk(found, collection, workshop.find(folder), _check_count(neighbours, len(found.places)))
     maps = yield from _maps(folk.unit, method, perplexity, seed)
     yield Started("neighbours, grid and pictures", 3, "part")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from phosphene.models import Network
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,13 +27,14 @@ class Picture:
 class Outcome:
     """The pictures of a job, the main one first, its facts, and numbers by name that are too many for JSON.
 
-    `notes` go into the recipe: what happened on the way that the parameters don't say.
+    `notes` go into the recipe: what happened on the way that the parameters don't say. `network`: one that was trained.
     """
 
     pictures: tuple[Picture, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     arrays: Mapping[str, Tensor] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
+    network: Network | None = None
 
     def picture(self, name: str) -> Picture:
         """The picture called `name`. Raises KeyError."""

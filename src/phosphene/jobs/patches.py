@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from phosphene import images as pictures
-from phosphene import observe
+from phosphene import observe, processes
 from phosphene.errors import LayerError, PhospheneError, did_you_mean
 from phosphene.explain import METHODS
 from phosphene.jobs.outcome import Outcome, Picture
@@ -49,6 +49,7 @@ def patches(
         Unit(layer, channel).check(network)
     collection = workshop.images(folder, network)
     found = yield from observe.patches(network, collection, layer, channels, count=count)
+    processes.leave()
     yield Started(METHODS[method].title, len(channels), "unit")
     panels, parts, rows = [], [], []
     for done, channel in enumerate(channels, start=1):

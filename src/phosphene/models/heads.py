@@ -66,13 +66,13 @@ def cut_after(module: nn.Module, layer: str, width: int, classes: int) -> nn.Mod
 
     All other layers keep their names; those that no longer run stay, so that weights fit as before.
     """
-    twin = copy.deepcopy(module)
+    twin: Any = copy.deepcopy(module)
     twin.get_submodule(layer)  # raises AttributeError for an unknown one
-    if not isinstance(twin, Cut):
+    if not issubclass(type(twin), Cut):
         own = type(twin).__name__
-        twin.architecture = getattr(twin, "architecture", own)  # pyright: ignore[reportAttributeAccessIssue]
+        twin.architecture = getattr(twin, "architecture", own)
         twin.__class__ = type(f"Cut{own}", (Cut, type(twin)), {})
-    twin.cut = layer  # pyright: ignore[reportAttributeAccessIssue]
+    twin.cut = layer
     like = next(twin.parameters())
     twin.add_module(HEAD, nn.Linear(width, classes, device=like.device, dtype=like.dtype))
     return twin

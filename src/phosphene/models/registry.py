@@ -378,6 +378,21 @@ def _sized(way: Preprocess, size: int | tuple[int, int] | None) -> Preprocess:
     return Preprocess(pair, round(min(pair) * way.resize / min(way.size)), way.interpolation)
 
 
+def sized(network: Network, size: int | tuple[int, int]) -> Network:
+    """The same network, which is shown pictures of another size."""
+    other = Network(
+        network.module,
+        name=network.name,
+        labels=network.labels if network.classifies else None,
+        preprocess=_sized(network.preprocess, size),
+        mean=network.mean.flatten().tolist(),
+        std=network.std.flatten().tolist(),
+        why_features=network.why_features,
+    )
+    other.architecture = network.architecture
+    return other
+
+
 def _wrap(
     module: nn.Module,
     name: str,

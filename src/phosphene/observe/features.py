@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from phosphene import processes
 from phosphene.errors import LayerError, PhospheneError
 from phosphene.explain.health import refuse_nan
 from phosphene.models import Network
@@ -46,6 +47,8 @@ class Features:
 def features(network: Network, pictures: Pictures, layer: str | None = None) -> Job[Features]:
     """Features of many images, which are read, run and forgotten a few at a time.
 
+    Processes that torchrun started share the images: all of them call this, and each gets the features of all.
+
     Args:
         network: any network.
         pictures: the images.
@@ -66,10 +69,9 @@ def features(network: Network, pictures: Pictures, layer: str | None = None) -> 
     vectors: list[Tensor] = []
     places: list[int] = []
     skipped: dict[int, str] = {}
-    broken: Tensor | None = None
-    together = network.batch_size(network.input_size)
-    for start in range(0, len(pictures), together):
-        images = readable(pictures, range(start, min(start + together, len(pictures))), skipped)
+    broken: dict[int, Tensor] = {}
+    for chunk in processes.mine(len(pictures), network.batch_size(network.input_size)):
+        images = readable(pictures, chunk, skipped)
         if images:
             batch = torch.stack(list(images.values())).to(network.mean)
             found = vector(read(batch))
@@ -81,15 +83,25 @@ def features(network: Network, pictures: Pictures, layer: str | None = None) -> 
                 else:
                     skipped[place] = f"{network.name} gives NaN or infinity for this image"
             if not all(sound):
-                broken = batch[sound.index(False)][None]
-        yield Step(min(start + together, len(pictures)))
-    if not vectors:
-        if broken is not None:
-            refuse_nan(network, broken)
+                broken = {chunk.start: batch[sound.index(False)][None].cpu()}
+        yield Step(chunk.stop)
+    every, skipped, broken = _gathered(vectors, places), processes.merged(skipped), processes.merged(broken)
+    if not every:
+        if broken:
+            refuse_nan(network, broken[max(broken)].to(network.mean))
         raise PhospheneError(
             f"none of the {len(pictures)} images can be read: {next(iter(skipped.values()), 'no images')}"
         )
-    return Features(torch.stack(vectors), tuple(places), source, dict(sorted(skipped.items())))
+    return Features(torch.stack(list(every.values())), tuple(every), source, skipped)
+
+
+def _gathered(vectors: list[Tensor], places: list[int]) -> dict[int, Tensor]:
+    """Vectors of all processes by place. They travel as one tensor: each row alone would take its whole batch along."""
+    if processes.count() == 1:
+        return dict(zip(places, vectors, strict=True))
+    parts = processes.gather((places, torch.stack(vectors) if vectors else None))
+    rows = [row for here, found in parts if found is not None for row in zip(here, found, strict=True)]
+    return dict(sorted(rows, key=lambda row: row[0]))
 
 
 def vector(output: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from phosphene import processes
 from phosphene.errors import ImageError, LayerError, PhospheneError
 from phosphene.models import Network, Unit
 from phosphene.observe.receptive_field import receptive_fields
@@ -65,7 +66,8 @@ def patches(
     """Find the patches that excite some channels of a layer most, one of each image at most.
 
     Images are read, run up to the layer and forgotten, a few at a time; only the best places are kept, so the memory does
-    not grow with the number of images.
+    not grow with the number of images. Processes that torchrun started share the images: all of them call this, and each
+    gets the patches of all.
 
     Args:
         network: any network.
@@ -91,14 +93,14 @@ def patches(
     best = _Best(list(dict.fromkeys(channels)), count)
     skipped: dict[int, str] = {}
     yield Started("patches", len(pictures), "image")
-    together = network.batch_size(network.input_size)
-    for start in range(0, len(pictures), together):
-        places = range(start, min(start + together, len(pictures)))
-        images = readable(pictures, places, skipped)
+    for chunk in processes.mine(len(pictures), network.batch_size(network.input_size)):
+        images = readable(pictures, chunk, skipped)
         if images:
             batch = torch.stack(list(images.values())).to(network.mean)
             best.add(list(images), network.record(batch, [layer])[layer])
-        yield Step(places[-1] + 1)
+        yield Step(chunk.stop)
+    best.gather()
+    skipped = processes.merged(skipped)
     if len(skipped) == len(pictures):
         raise PhospheneError(
             f"none of the {len(pictures)} images can be read: {next(iter(skipped.values()), 'no images')}"
@@ -152,7 +154,24 @@ class _Best:
         names = torch.tensor(images).expand(len(self.channels), -1)
         self.values = torch.cat([self.values, values.T], 1)
         self.images, self.positions = torch.cat([self.images, names], 1), torch.cat([self.positions, positions.T], 1)
+        self._keep_best()
+
+    def gather(self) -> None:
+        """Take in what the other processes have found."""
+        parts = processes.gather((self.values, self.images, self.positions, self.least))
+        if len(parts) == 1:
+            return
+        values, images, positions, least = zip(*parts, strict=True)
+        self.values, self.images, self.positions = torch.cat(values, 1), torch.cat(images, 1), torch.cat(positions, 1)
+        self.least = torch.stack(least).amin(0)
+        self._keep(self.images.argsort(dim=1, stable=True))  # of equal values the first image's is kept
+        self._keep_best()
+
+    def _keep_best(self) -> None:
         order = self.values.argsort(dim=1, descending=True, stable=True)[:, : self.count]
+        self._keep(order)
+
+    def _keep(self, order: Tensor) -> None:
         self.values, self.images, self.positions = (
             kept.gather(1, order) for kept in (self.values, self.images, self.positions)
         )

@@ -120,9 +120,13 @@ def _begun(
     """The network with a new head on its last stage: that of a linear probe, or a random one."""
     last = stages(network)[-1]
     if settings.start == "probe" and need:
+        if folder is not None and not processes.first():
+            processes.wait()  # the features are there then
         found = yield from probe(
             network, examples, stages=[last], balanced=settings.balanced, seed=settings.seed, folder=folder
         )
+        if folder is not None and processes.first():
+            processes.wait()
         return found.network, found
     with _seeded(settings.seed, 0, 0):
         return with_classes(network, examples.classes, last, width(network, last)), None

@@ -1,0 +1,185 @@
+"""The folder of a trained network: weights that `--net` takes, the record of how it was trained, pictures, a page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from phosphene import processes
+from phosphene.cli import output as write
+from phosphene.cli import terminal
+from phosphene.errors import OutputError, WeightsError
+
+if TYPE_CHECKING:
+    from phosphene.cli.options import Said
+    from phosphene.jobs.outcome import Outcome
+    from phosphene.jobs.workshop import Workshop
+    from phosphene.training.state import State
+
+RECORD, METRICS, STATE, PAGE, SAID = "run.json", "metrics.jsonl", "state.safetensors", "index.html", "val.csv"
+EVERY = 60.0  # seconds between two states inside of an epoch
+_KEY = "phosphene"
+
+
+class Run:
+    """One folder.
+
+    Args:
+        folder: it.
+        verb, parameters: of the job.
+        said: what to print.
+    """
+
+    def __init__(self, folder: Path, verb: str, parameters: dict[str, Any], said: Said) -> None:
+        self.folder, self.verb, self.parameters, self.said = folder, verb, parameters, said
+        self._last = time.monotonic()
+        self._warned = False
+
+    @contextmanager
+    def reserved(self, overwrite: bool, resume: bool) -> Iterator[None]:
+        """Check before the work that everything can be written, and make the folder; take it back if nothing came of it.
+
+        Raises:
+            OutputError: it is a file, it holds a run that is to stay, or it can't be written to.
+        """
+        if write.is_file(self.folder) or (self.folder.exists() and not self.folder.is_dir()):
+            raise OutputError(f"'{self.folder}' is one file: --out needs a folder")
+        if not processes.first():
+            yield
+            return
+        from phosphene.models.saved import MODEL
+
+        for name in (MODEL, RECORD, STATE):
+            if (self.folder / name).is_dir():
+                raise OutputError(f"'{self.folder / name}' is a folder: a file name is needed there")
+            if (self.folder / name).exists() and not (overwrite or resume):
+                more = "; --resume goes on with it" if name == STATE or (self.folder / STATE).exists() else ""
+                raise OutputError(
+                    f"'{self.folder}' holds a run, which is kept: give --overwrite to replace it, or another --out{more}"
+                )
+        with write.reserved([self.folder / f"{self.verb}.png"], overwrite=True):
+            if not resume:
+                for name in (STATE, METRICS):
+                    (self.folder / name).unlink(missing_ok=True)
+            yield
+
+    def finished(self, outcome: Outcome, workshop: Workshop) -> list[Path]:
+        """Write the network, the pictures, the page and the record."""
+        from phosphene.images.save import write_whole
+        from phosphene.models.saved import save_network
+        from phosphene.report.training import page
+
+        facts = dict(outcome.facts)
+        assert outcome.network is not None
+        about = {"verb": self.verb, "parameters": self.parameters, "accuracy": facts["accuracy"]}
+        made = [save_network(outcome.network, self.folder, about)] if outcome.network.architecture else []
+        if not made:
+            terminal.warn(f"{facts['net']} can't be saved by name, so only the report is written", self.said)
+        pictures = [
+            (self.folder / f"{picture.name}.png", picture.image,
+             workshop.recipe(self.verb, self.parameters, picture.name, outcome.notes).to_json())
+            for picture in outcome.pictures
+        ]  # fmt: skip
+        self._drop_stale({path for path, _, _ in pictures})
+        made += write.write(pictures, overwrite=True)
+        others = {
+            PAGE: page(self.verb, outcome, self.parameters).encode("utf-8", "replace"),
+            SAID: _table(facts.pop("predictions")),
+            RECORD: _json({**self._known(workshop), "finished": facts.get("stopped") != BY_HAND, **facts}),
+        }
+        if facts.get("epochs"):
+            others[METRICS] = _lines(facts["epochs"])
+        for name, data in others.items():
+            write_whole(self.folder / name, data, overwrite=True)
+        if facts.get("stopped") != BY_HAND:
+            (self.folder / STATE).unlink(missing_ok=True)
+        return [*made, *(self.folder / name for name in others)]
+
+    def _drop_stale(self, kept: set[Path]) -> None:
+        """Remove sheets of an earlier run that this one doesn't have."""
+        from phosphene.errors import PhospheneError
+        from phosphene.recipe import beside, read
+
+        for name in ("depth", "curves", "confusion", "classes", "mistakes", "duplicates", "suspicious"):
+            path = self.folder / f"{name}.png"
+            if path in kept or not path.is_file():
+                continue
+            try:
+                ours = read(path).verb in ("probe", "finetune")
+            except PhospheneError:
+                continue
+            if ours:
+                path.unlink()
+                beside(path).unlink(missing_ok=True)
+
+    def _known(self, workshop: Workshop) -> dict[str, Any]:
+        from phosphene.recipe import versions
+
+        return {
+            "verb": self.verb,
+            "parameters": self.parameters,
+            "inputs": workshop.inputs,
+            "networks": workshop.networks,
+            "device": workshop.device.type,
+            "processes": processes.started(),
+            "versions": versions(),
+        }
+
+    def save(self, make: Callable[[], State], ended: bool, key: str) -> None:
+        """Write where the training is, at the end of an epoch and now and then; a full disk leaves the old state."""
+        if not ended and time.monotonic() - self._last < EVERY:
+            return
+        from phosphene.images.save import write_whole
+        from phosphene.models.weights import save_state_dict
+
+        state = make()
+        known = json.dumps({"key": key, "progress": state.progress})
+        try:
+            save_state_dict(state.tensors, self.folder / STATE, {_KEY: known})
+            write_whole(self.folder / METRICS, _lines(state.progress["rows"]), overwrite=True)
+        except OutputError as problem:
+            if not self._warned:
+                terminal.warn(f"{problem}; the checkpoint before it stays, and the training goes on", self.said)
+            self._warned = True
+        self._last = time.monotonic()
+
+    def state(self) -> tuple[State, str]:
+        """What was saved last, and its key. Raises OutputError if nothing was, or it can't be read."""
+        from phosphene.models.weights import read_metadata, read_state_dict
+        from phosphene.training.state import State
+
+        path = self.folder / STATE
+        if not path.is_file():
+            raise OutputError(f"nothing to resume: there is no '{path}'; leave --resume out to begin")
+        try:
+            known = json.loads(read_metadata(path)[_KEY])
+            return State(read_state_dict(path), known["progress"]), known["key"]
+        except (WeightsError, KeyError, ValueError, TypeError) as problem:
+            raise OutputError(
+                f"'{path}' can't be read, so it can't be resumed: delete it, and begin anew with --overwrite"
+            ) from problem
+
+
+BY_HAND = "ended by hand"
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=1, default=str) + "\n").encode()
+
+
+def _lines(rows: list[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def _table(rows: list[dict[str, Any]]) -> bytes:
+    text = io.StringIO()
+    made = csv.DictWriter(text, ["image", "class", "said", "probability"], lineterminator="\n")
+    made.writeheader()
+    made.writerows(rows)
+    return text.getvalue().encode("utf-8", "surrogateescape")
