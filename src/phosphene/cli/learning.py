@@ -84,7 +84,10 @@ def finetune(
     ] = "probe",
     epochs: Annotated[int, Parameter(group=_HOW, help="How often each photograph is seen.")] = 10,
     batch: Annotated[int, Parameter(group=_HOW, help="Photographs of a step, of all processes together.")] = 32,
-    rate: Annotated[float, Parameter(group=_HOW, help="Learning rate of the last stage.")] = 1e-4,
+    rate: Annotated[
+        float | None,
+        Parameter(group=_HOW, help="Learning rate of the last stage; default: 3e-5 from a probe, 3e-4 from random."),
+    ] = None,
     head_rate: Annotated[float, Parameter(group=_HOW, help="The head's rate, as a multiple of it.")] = 1.0,
     decay: Annotated[float, Parameter(group=_HOW, help="Each stage below has this share of the rate above.")] = 0.8,
     optimiser: Annotated[Literal["adamw", "sgd"], Parameter(group=_HOW, help="SGD has momentum 0.9.")] = "adamw",

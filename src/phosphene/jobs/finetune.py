@@ -41,7 +41,7 @@ def finetune(
     start: str = "probe",
     epochs: int = 10,
     batch: int = 32,
-    rate: float = 1e-4,
+    rate: float | None = None,
     head_rate: float = 1.0,
     decay: float = 0.8,
     optimiser: str = "adamw",

@@ -257,7 +257,7 @@ class _Training:
         if len(repairs) > REPAIRS:
             raise PhospheneError(
                 f"the loss was {loss} at steps {', '.join(map(str, repairs))}, also at {self.progress.slower:g} of the rate:"
-                f" give a lower --rate than {self.settings.rate:g}"
+                f" give a lower --rate than {self.settings.peak:g}"
             )
         slower = self.progress.slower / 2
         given_back(self.good.tensors, self.rest, self.average, self.optimiser)
@@ -280,7 +280,7 @@ class _Training:
                 "train_accuracy": hits / count,
                 "val_loss": float(-np.log(sure).mean()),
                 "val_accuracy": float((probabilities.argmax(1) == labels).mean()),
-                "rate": self.settings.rate * here.slower * schedule(here.step - 1, self.steps, self.settings.warmup),
+                "rate": self.settings.peak * here.slower * schedule(here.step - 1, self.steps, self.settings.warmup),
                 "seconds": round(here.seconds, 3),
                 "images_per_second": round(count * (len(here.rows) + 1) / max(here.seconds, 1e-9), 2),
             }

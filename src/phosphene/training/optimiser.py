@@ -37,12 +37,12 @@ def optimiser(module: nn.Module, depths: Mapping[str, int], settings: FinetuneSe
         for (depth, decays), parameters in sorted(groups.items())
     ]
     if settings.optimiser == "sgd":
-        return torch.optim.SGD(made, lr=settings.rate, momentum=0.9)
-    return torch.optim.AdamW(made, lr=settings.rate)
+        return torch.optim.SGD(made, lr=settings.peak, momentum=0.9)
+    return torch.optim.AdamW(made, lr=settings.peak)
 
 
 def _peak(depth: int, settings: FinetuneSettings) -> float:
-    return settings.rate * (settings.head_rate if depth == 0 else settings.decay ** (depth - 1))
+    return settings.peak * (settings.head_rate if depth == 0 else settings.decay ** (depth - 1))
 
 
 def schedule(step: int, steps: int, warmup: float) -> float:

@@ -14,6 +14,9 @@ Precision: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
 OptimiserName: TypeAlias = Literal["adamw", "sgd"]
 
 
+CAREFUL, BOLD = 3e-5, 3e-4
+
+
 @dataclass(frozen=True)
 class FinetuneSettings:
     """How a network is fine-tuned.
@@ -25,6 +28,7 @@ class FinetuneSettings:
         epochs: times that each photograph is seen.
         batch: photographs of a step, of all processes together.
         rate: learning rate of the last stage; the head's is `head_rate` times, that of each stage below `decay` times it.
+            None: `CAREFUL` from a probe, which is right on most photographs before the first step, else `BOLD`.
         head_rate, decay: see there.
         optimiser: `adamw` or `sgd` (momentum 0.9).
         weight_decay: of weights; biases and norms have none.
@@ -43,7 +47,7 @@ class FinetuneSettings:
     start: Start = "probe"
     epochs: int = 10
     batch: int = 32
-    rate: float = 1e-4
+    rate: float | None = None
     head_rate: float = 1.0
     decay: float = 0.8
     optimiser: OptimiserName = "adamw"
@@ -58,14 +62,19 @@ class FinetuneSettings:
     precision: Precision = "auto"
     seed: int = 0
 
+    @property
+    def peak(self) -> float:
+        """The rate, also where none was given."""
+        return self.rate if self.rate is not None else CAREFUL if self.start == "probe" else BOLD
+
     def check(self) -> None:
         """Raise a PhospheneError for a setting out of its range."""
         for name, least in (("epochs", 1), ("batch", 1), ("patience", 0)):
             if getattr(self, name) < least:
                 raise PhospheneError(f"--{name} starts at {least}, got {getattr(self, name)}")
-        for name in ("rate", "head_rate", "decay"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise PhospheneError(f"--{name.replace('_', '-')} is a number above 0, got {getattr(self, name):g}")
+        for name, value in (("rate", self.peak), ("head-rate", self.head_rate), ("decay", self.decay)):
+            if not 0 < value < float("inf"):
+                raise PhospheneError(f"--{name} is a number above 0, got {value:g}")
         for name in ("warmup", "smoothing", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise PhospheneError(f"--{name} is at least 0 and below 1, got {getattr(self, name):g}")
