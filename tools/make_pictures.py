@@ -83,6 +83,7 @@ def _pictures() -> None:
     _sheet("invert", ["invert", "cat.png"])
     _sheet("embed", ["embed", "tiles"])
     _styles()
+    _lessons()
 
 
 def _styles() -> None:
@@ -104,6 +105,19 @@ def _styles() -> None:
     if stimuli.is_dir():
         _sheet("shape-bias", ["shape-bias", str(stimuli)])
     _networks()
+
+
+def _lessons() -> None:
+    """What transfer learning makes of ants and bees, only where these photographs are."""
+    photos = SHARED / "data" / "hymenoptera"
+    if not photos.is_dir():
+        return
+    main(["probe", str(photos), "--out", "probe", "--quiet"])
+    images.save(images.read(Path("probe") / "depth.png"), DOCS / "probe.jpg", quality=88)
+    main(["finetune", str(photos), "--size", "288", "--epochs", "4", "--out", "finetune", "--quiet"])
+    images.save(images.read(Path("finetune") / "mistakes.png"), DOCS / "finetune.jpg", quality=85)
+    main(["advise", str(photos), "--out", "advise", "--quiet"])
+    images.save(images.read(Path("advise") / "table.png"), DOCS / "advise.jpg", quality=88)
 
 
 def _networks() -> None:

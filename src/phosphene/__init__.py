@@ -18,7 +18,7 @@ __version__ = "0.1.0"
 
 _SUBMODULES = (
     "attacks", "cli", "device", "errors", "explain", "images", "jobs", "models", "observe", "progress", "recipe",
-    "report", "synthesize",
+    "report", "synthesize", "training",
 )  # fmt: skip
 _NAMES = {"load": "phosphene.models", "Network": "phosphene.models", "PhospheneError": "phosphene.errors"}
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         recipe,
         report,
         synthesize,
+        training,
     )  # fmt: skip
     from phosphene.errors import PhospheneError
     from phosphene.models import Network, load

@@ -11,7 +11,7 @@ from cyclopts import Group, Parameter
 from phosphene import processes
 from phosphene.cli import terminal
 from phosphene.cli.options import OUTPUT, Net, Said, Source, split
-from phosphene.cli.runs import Run
+from phosphene.cli.runs import BY_HAND, Run
 from phosphene.errors import ImageError
 
 if TYPE_CHECKING:
@@ -159,6 +159,7 @@ def _train(
         raise ImageError(f"'{folder}' is no folder: give one that holds a folder of photographs for each class")
     from phosphene.jobs import job
     from phosphene.jobs.workshop import Workshop
+    from phosphene.progress import relay
 
     run = Run(out, verb, parameters, said)
     resume = resume or (verb == "finetune" and _restarted(run))
@@ -167,7 +168,8 @@ def _train(
         extra: dict[str, Any] = {}
         if verb == "finetune":
             extra = {"save": run.save, "resume": run.state() if resume and processes.first() else None}
-        outcome: Outcome = terminal.run(job(verb, workshop, {**parameters, **extra}), said, workshop)
+        made = job(verb, workshop, {**parameters, **extra})
+        outcome: Outcome = terminal.run(made if resume else relay(made, run.begun), said, workshop)
         processes.leave()
         written = run.finished(outcome, workshop)
     for path, why in outcome.facts["skipped"].items():
@@ -199,6 +201,10 @@ def _depths(facts: Mapping[str, Any]) -> None:
 
 
 def _epochs(facts: Mapping[str, Any], said: Said) -> None:
+    for step in facts["repairs"]:
+        terminal.warn(
+            f"the loss was no number at step {step}: went back to the last good state, at half the rate", said
+        )
     if said.quiet or said.json:
         return
     rows = [
@@ -210,12 +216,9 @@ def _epochs(facts: Mapping[str, Any], said: Said) -> None:
     ]  # fmt: skip
     header = ("epoch", "loss", "right", "held-out loss", "held out", "rate", "images / s")
     terminal.table(header, rows, title=f"{facts['net']}: {facts['trained_numbers']:,} numbers trained")
-    for step in facts["repairs"]:
-        terminal.warn(
-            f"the loss was no number at step {step}: went back to the last good state, at half the rate", said
-        )
     if facts["stopped"]:
-        terminal.say(f"ended early: {facts['stopped']}", said)
+        more = "; --resume goes on from there" if facts["stopped"] == BY_HAND else ""
+        terminal.say(f"ended early: {facts['stopped']}{more}", said)
 
 
 def _print(facts: Mapping[str, Any], out: Path, said: Said) -> None:

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from phosphene.cli.options import Said
     from phosphene.jobs.outcome import Outcome
     from phosphene.jobs.workshop import Workshop
+    from phosphene.progress import Event
     from phosphene.training.state import State
 
 RECORD, METRICS, STATE, PAGE, SAID = "run.json", "metrics.jsonl", "state.safetensors", "index.html", "val.csv"
+SHEETS = ("depth", "curves", "confusion", "classes", "mistakes", "duplicates", "suspicious")
 EVERY = 60.0  # seconds between two states inside of an epoch
 _KEY = "phosphene"
 
@@ -40,6 +42,7 @@ class Run:
         self.folder, self.verb, self.parameters, self.said = folder, verb, parameters, said
         self._last = time.monotonic()
         self._warned = False
+        self._now: tuple[Callable[[], State], str] | None = None
 
     @contextmanager
     def reserved(self, overwrite: bool, resume: bool) -> Iterator[None]:
@@ -63,11 +66,21 @@ class Run:
                 raise OutputError(
                     f"'{self.folder}' holds a run, which is kept: give --overwrite to replace it, or another --out{more}"
                 )
-        with write.reserved([self.folder / f"{self.verb}.png"], overwrite=True):
-            if not resume:
-                for name in (STATE, METRICS):
-                    (self.folder / name).unlink(missing_ok=True)
+        mine = [self.folder / name for name in (METRICS, PAGE, SAID)]
+        sheets = [self.folder / f"{name}.png" for name in SHEETS]
+        with write.reserved([*mine, *sheets], overwrite or resume):
+            for part in self.folder.glob(".*.safetensors.*.part"):  # of a process that was killed while it wrote
+                part.unlink(missing_ok=True)
             yield
+
+    def begun(self, event: Event) -> Event:
+        """Told of each event of a run that isn't resumed: when it trains, a state of an earlier one is of no more use."""
+        from phosphene.progress import Started
+
+        if processes.first() and isinstance(event, Started) and event.keeps:
+            for name in (STATE, METRICS):
+                (self.folder / name).unlink(missing_ok=True)
+        return event
 
     def finished(self, outcome: Outcome, workshop: Workshop) -> list[Path]:
         """Write the network, the pictures, the page and the record."""
@@ -95,10 +108,14 @@ class Run:
         }
         if facts.get("epochs"):
             others[METRICS] = _lines(facts["epochs"])
+        else:
+            (self.folder / METRICS).unlink(missing_ok=True)
         for name, data in others.items():
             write_whole(self.folder / name, data, overwrite=True)
         if facts.get("stopped") != BY_HAND:
             (self.folder / STATE).unlink(missing_ok=True)
+        elif self._now is not None:
+            self._keep(*self._now)
         return [*made, *(self.folder / name for name in others)]
 
     def _drop_stale(self, kept: set[Path]) -> None:
@@ -106,7 +123,7 @@ class Run:
         from phosphene.errors import PhospheneError
         from phosphene.recipe import beside, read
 
-        for name in ("depth", "curves", "confusion", "classes", "mistakes", "duplicates", "suspicious"):
+        for name in SHEETS:
             path = self.folder / f"{name}.png"
             if path in kept or not path.is_file():
                 continue
@@ -133,13 +150,17 @@ class Run:
 
     def save(self, make: Callable[[], State], ended: bool, key: str) -> None:
         """Write where the training is, at the end of an epoch and now and then; a full disk leaves the old state."""
-        if not ended and time.monotonic() - self._last < EVERY:
-            return
+        self._now = make, key
+        if ended or time.monotonic() - self._last >= EVERY:
+            self._keep(make, key)
+
+    def _keep(self, make: Callable[[], State], key: str) -> None:
         from phosphene.images.save import write_whole
         from phosphene.models.weights import save_state_dict
 
         state = make()
-        known = json.dumps({"key": key, "progress": state.progress})
+        progress = {**state.progress, "stopped": ""} if state.progress["stopped"] == BY_HAND else state.progress
+        known = json.dumps({"key": key, "progress": progress})
         try:
             save_state_dict(state.tensors, self.folder / STATE, {_KEY: known})
             write_whole(self.folder / METRICS, _lines(state.progress["rows"]), overwrite=True)

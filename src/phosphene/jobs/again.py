@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from phosphene.errors import PhospheneError
 from phosphene.images.film import FILMS
 from phosphene.images.save import FORMATS
 from phosphene.jobs import job
+from phosphene.jobs.finetune import ENDED
 from phosphene.jobs.outcome import Outcome
 from phosphene.jobs.workshop import STOPPED, Workshop, code_file
-from phosphene.progress import Job, braked, whole
+from phosphene.progress import Brake, Event, Job, Started, Step, braked, relay, whole
 from phosphene.recipe import Recipe, hash_file
 
 
@@ -60,12 +62,14 @@ def again(recipe: Recipe, picture: Path, *, run_code: bool = False) -> Job[Again
         raise PhospheneError(f"this recipe runs the Python file '{code}': give --run-code if you trust it")
     workshop = Workshop(recipe.device, folder=picture.parent, expected=recipe.inputs)
     _check_inputs(recipe, workshop)
-    workshop.brake.at = recipe.notes.get(STOPPED)
+    brake = workshop.brake
+    brake.at = recipe.notes.get(STOPPED)
+    made_by = relay(job(recipe.verb, workshop, recipe.parameters), _pulls(brake, recipe.notes.get(ENDED)))
     threads = torch.get_num_threads()
     torch.set_num_threads(recipe.threads)
     try:
         outcome: Outcome = yield from whole(
-            braked(job(recipe.verb, workshop, recipe.parameters), workshop.brake)
+            braked(made_by, brake)
         )  # Ctrl-C keeps nothing here: it would not be the same picture
     finally:
         torch.set_num_threads(threads)
@@ -83,6 +87,21 @@ def again(recipe: Recipe, picture: Path, *, run_code: bool = False) -> Job[Again
         same_pixels=bool(torch.equal(images.decode(data), images.read(picture))),
         changed=tuple(_changes(recipe, now)),
     )
+
+
+def _pulls(brake: Brake, step: int | None) -> Callable[[Event], Event]:
+    """Passes events on, and pulls the brake after this step of the part that keeps what there is."""
+    keeps = False
+
+    def watch(event: Event) -> Event:
+        nonlocal keeps
+        if isinstance(event, Started):
+            keeps = event.keeps
+        elif isinstance(event, Step) and keeps and event.done == step:
+            brake.pulled = True
+        return event
+
+    return watch
 
 
 def _check_inputs(recipe: Recipe, workshop: Workshop) -> None:

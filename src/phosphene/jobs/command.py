@@ -21,13 +21,14 @@ _FLAGS = {
     "content_layers": "content-layer",
     "style_layers": "style-layer",
 }
+_OWN_FLAGS = {"finetune": {"layers": "layers"}}  # a verb whose option has another name there
 _POSITIONAL = ("image", "images", "folder", "styles")
 _NO_OPTIONS = ("keep", "save", "resume")  # what a caller hands over, and a recipe can't hold
 
 
 def command_line(verb: str, parameters: dict[str, Any]) -> str:
     """`phosphene VERB IMAGE --option value ...`, without the options that have their default value."""
-    usual = defaults(verb)
+    usual, flags = defaults(verb), {**_FLAGS, **_OWN_FLAGS.get(verb, {})}
     words = ["phosphene", verb]
     for name in _POSITIONAL:
         given = parameters.get(name) if _is_path(name, parameters.get(name)) else None
@@ -36,12 +37,13 @@ def command_line(verb: str, parameters: dict[str, Any]) -> str:
     for name, value in parameters.items():
         if _is_path(name, value) or value is None or _same(value, usual.get(name, inspect.Parameter.empty)):
             continue
-        if value is True:
-            words.append(f"--{_FLAGS.get(name, name.replace('_', '-'))}")
+        flag = flags.get(name, name.replace("_", "-"))
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
             continue
         text = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
         between = "=" if text.startswith("-") else " "
-        words.append(f"--{_FLAGS.get(name, name.replace('_', '-'))}{between}{shlex.quote(text)}")
+        words.append(f"--{flag}{between}{shlex.quote(text)}")
     return " ".join(words)
 
 

@@ -16,7 +16,7 @@ from phosphene.jobs.probe import stage_facts
 from phosphene.jobs.workshop import Workshop
 from phosphene.models import Network
 from phosphene.models.weights import digest
-from phosphene.progress import Job
+from phosphene.progress import Brake, Job
 from phosphene.report.learning_plots import curves_plot
 from phosphene.training.features import features_folder, stage_features
 from phosphene.training.finetune import Finetuned
@@ -25,6 +25,9 @@ from phosphene.training.folder import Examples
 from phosphene.training.settings import FinetuneSettings
 from phosphene.training.stages import stages
 from phosphene.training.state import State
+
+ENDED = "ended_after_step"
+"""The note of a training that was ended early, by hand."""
 
 Save: TypeAlias = Callable[[Callable[[], State], bool, str], None]
 """Told after each step: what makes the state of this moment, whether an epoch has ended, and the run's key."""
@@ -94,7 +97,11 @@ def finetune(
     if found.rows:
         alt = f"Losses, accuracy and learning rate of {len(found.rows)} epochs of fine-tuning {net}"
         pictures = (Picture("curves", curves_plot(found.rows), alt, told_of(found, net)), *pictures)
-    return Outcome(pictures, facts, network=found.network)
+    notes: dict[str, Any] = {}
+    if workshop.brake.used is not None and found.progress.stopped:
+        # The step, not the event, tells where: how many events came before depends on what features were there already.
+        notes, workshop.brake = {ENDED: found.progress.step}, Brake()
+    return Outcome(pictures, facts, notes=notes, network=found.network)
 
 
 def run_key(network: Network, examples: Examples, settings: FinetuneSettings) -> str:
