@@ -12,7 +12,20 @@ from contextlib import redirect_stdout
 from cyclopts import App, CycloptsError, Group
 
 from phosphene import __version__, processes
-from phosphene.cli import bias, cues, embedding, judging, learning, moving, network, painting, recipes, see, tour
+from phosphene.cli import (
+    advising,
+    bias,
+    cues,
+    embedding,
+    judging,
+    learning,
+    moving,
+    network,
+    painting,
+    recipes,
+    see,
+    tour,
+)
 from phosphene.errors import PhospheneError
 from phosphene.memory import keep_memory
 
@@ -49,6 +62,7 @@ app.command(cues.cue_conflict, group=_MAKE)
 app.command(moving.fool, group=_MAKE)
 app.command(learning.probe, group=_TEACH)
 app.command(learning.finetune, group=_TEACH)
+app.command(advising.advise, group=_TEACH)
 _models = App(name="models", group=_KEEP, help="Networks that Phosphene knows by itself; `models get` fetches weights.")
 _models.default(network.models)
 _models.command(network.models_get, name="get")

@@ -17,7 +17,8 @@ Net = Annotated[
     str,
     Parameter(
         group=NETWORK,
-        help="efficientnet_lite0, squeezenet1_1 (bundled), a torchvision name, timm:NAME, or FILE.py:FUNCTION.",
+        help="efficientnet_lite0, squeezenet1_1 (bundled), a torchvision name, timm:NAME, the folder of a trained network, or"
+        " FILE.py:FUNCTION.",
     ),
 ]
 

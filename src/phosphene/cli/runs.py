@@ -51,7 +51,7 @@ class Run:
         Raises:
             OutputError: it is a file, it holds a run that is to stay, or it can't be written to.
         """
-        if write.is_file(self.folder) or (self.folder.exists() and not self.folder.is_dir()):
+        if not self.folder.is_dir() and (self.folder.exists() or _is_file_name(self.folder)):
             raise OutputError(f"'{self.folder}' is one file: --out needs a folder")
         if not processes.first():
             yield
@@ -188,6 +188,13 @@ class Run:
 
 
 BY_HAND = "ended by hand"
+
+
+def _is_file_name(path: Path) -> bool:
+    try:
+        return write.is_file(path)
+    except OutputError:  # a kind of file that no command writes
+        return True
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

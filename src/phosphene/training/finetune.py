@@ -102,6 +102,10 @@ def finetune(
             f"there are {len(examples.train)} images to learn from, fewer than a batch of {settings.batch}: give a smaller"
             " --batch"
         )
+    if settings.batch < processes.count():
+        raise PhospheneError(
+            f"a batch of {settings.batch} images can't be shared by {processes.count()} processes: give a larger --batch"
+        )
     new, found = yield from _begun(network, examples, settings, folder, need=resume is None)
     training = _Training(new, examples, settings, resume)
     yield from training.prepare()
