@@ -173,7 +173,7 @@ def _train(
         processes.leave()
         written = run.finished(outcome, workshop)
     for path, why in outcome.facts["skipped"].items():
-        terminal.warn(f"left out {path}: {why}", said)
+        terminal.warn(f"left out {path}: {why.removeprefix(f'{path} ')}", said)
     facts = {name: value for name, value in outcome.facts.items() if name != "predictions"}
     terminal.facts({"command": verb, "written": [str(path) for path in written], **facts}, said)
     return outcome
@@ -217,7 +217,7 @@ def _epochs(facts: Mapping[str, Any], said: Said) -> None:
     header = ("epoch", "loss", "right", "held-out loss", "held out", "rate", "images / s")
     terminal.table(header, rows, title=f"{facts['net']}: {facts['trained_numbers']:,} numbers trained")
     if facts["stopped"]:
-        more = "; --resume goes on from there" if facts["stopped"] == BY_HAND else ""
+        more = "; --resume goes on from there" if facts["stopped"] == BY_HAND and facts["steps"] else ""
         terminal.say(f"ended early: {facts['stopped']}{more}", said)
 
 

@@ -91,9 +91,7 @@ class Run:
         facts = dict(outcome.facts)
         assert outcome.network is not None
         about = {"verb": self.verb, "parameters": self.parameters, "accuracy": facts["accuracy"]}
-        made = [save_network(outcome.network, self.folder, about)] if outcome.network.architecture else []
-        if not made:
-            terminal.warn(f"{facts['net']} can't be saved by name, so only the report is written", self.said)
+        made = [save_network(outcome.network, self.folder, about)]
         pictures = [
             (self.folder / f"{picture.name}.png", picture.image,
              workshop.recipe(self.verb, self.parameters, picture.name, outcome.notes).to_json())
@@ -187,7 +185,7 @@ class Run:
             ) from problem
 
 
-BY_HAND = "ended by hand"
+BY_HAND = "ended by hand"  # as phosphene.training.finetune says it
 
 
 def _is_file_name(path: Path) -> bool:

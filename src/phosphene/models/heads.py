@@ -18,7 +18,7 @@ from phosphene.models.prepare import first_tensor
 HEAD = "transfer_head"
 
 
-class _Reached(Exception):
+class _Reached(BaseException):  # no `except Exception` of a network's own may hold it
     """The layer after which a network is cut has run."""
 
 
@@ -31,16 +31,19 @@ class Cut:
         """What the network takes, to logits `[N, classes]`."""
         found: list[Tensor | None] = []
 
+        name, _, number = self.cut.partition("#")
+
         def stop(_module: nn.Module, _inputs: Any, output: Any) -> None:
             found.append(first_tensor(output))
-            raise _Reached
+            if len(found) == int(number or 1):
+                raise _Reached
 
         module: Any = self
-        with lent([module.get_submodule(self.cut).register_forward_hook(stop)]), suppress(_Reached):
+        with lent([module.get_submodule(name).register_forward_hook(stop)]), suppress(_Reached):
             super().forward(*args)  # pyright: ignore[reportAttributeAccessIssue]
-        if not found or found[0] is None:
+        if len(found) < int(number or 1) or found[-1] is None:
             raise LayerError(f"layer '{self.cut}', after which the network is cut, did not run")
-        output = found[0]
+        output = found[-1]
         output = output.mean(1) if output.ndim == 3 else output.flatten(2).mean(2) if output.ndim > 3 else output
         return getattr(module, HEAD)(output.flatten(1))
 
@@ -64,10 +67,11 @@ def replaced(module: nn.Module, layer: str, classes: int) -> nn.Module:
 def cut_after(module: nn.Module, layer: str, width: int, classes: int) -> nn.Module:
     """A copy of `module` that ends after `layer`, on whose `width` averages a new linear layer stands.
 
-    All other layers keep their names; those that no longer run stay, so that weights fit as before.
+    `layer` is `name`, its first call, or `name#k`. All other layers keep their names; those that no longer run stay, so that
+    weights fit as before.
     """
     twin: Any = copy.deepcopy(module)
-    twin.get_submodule(layer)  # raises AttributeError for an unknown one
+    twin.get_submodule(layer.partition("#")[0])  # raises AttributeError for an unknown one
     if not issubclass(type(twin), Cut):
         own = type(twin).__name__
         twin.architecture = getattr(twin, "architecture", own)

@@ -373,6 +373,16 @@ class Network(nn.Module):
             raise LayerError(f"layer '{base}' runs {calls} time(s): '{name}' asks for call '{number}'")
         return Tap(base, int(number))
 
+    def place(self, name: str) -> int:
+        """When the call `name` (`name#k`; plain: the last one) is complete, among all calls of all layers.
+
+        Raises:
+            LayerError: no such layer.
+        """
+        engine = self._engine()
+        tap = self._tap(name, engine)
+        return engine.trace.position(tap.name, tap.index)
+
     def last_spatial_layer(self) -> str:
         """The deepest layer whose output still is a map `[C, H, W]` of more than one pixel.
 

@@ -80,7 +80,7 @@ def load(
 
 def _architecture(net: str, network: Network) -> saved.Architecture:
     outputs = len(network.labels) if network.classifies else 0
-    return saved.Architecture(net, outputs, features=isinstance(network.module, _Features))
+    return saved.Architecture(net, outputs, features=not network.classifies and net in fetch.torchvision_names())
 
 
 def _saved(file: Path, name: str, other: Any, labels: Any, size: Any, mean: Any, std: Any) -> Network:
@@ -101,10 +101,7 @@ def _skeleton(made_of: saved.Architecture) -> nn.Module:
         short = "tf_efficientnet_lite0" if net == "efficientnet_lite0" else net.removeprefix("timm:")
         return timm.create_model(short, num_classes=made_of.outputs)
     module = _torchvision_module(net, made_of.outputs or IMAGENET_CLASSES)
-    if not made_of.features:
-        return module
-    features: Any = module.features
-    return _Features(features, type(module).__name__)
+    return _without_classifier(module) if made_of.features else module
 
 
 def _by_name(name: str, file: Any, labels: Any, size: Any, mean: Any, std: Any, listen: Listen | None) -> Network:
@@ -201,14 +198,8 @@ def file_names(name: str) -> list[str]:
 
 def _feature_extractor(module: Any, name: str, path: Path, way: Preprocess, size: Any, mean: Any, std: Any) -> Network:
     """A network of which the file has only the convolutions: the rest is taken away, so that nothing random remains."""
-    if hasattr(module, "features"):
-        module = module if isinstance(module, _Features) else _Features(module.features, type(module).__name__)
-    else:
-        for place in _linears(module):
-            parent, _, leaf = place.rpartition(".")
-            setattr(module.get_submodule(parent), leaf, nn.Identity())
     return Network(
-        module,
+        _without_classifier(module),
         name=name,
         labels=None,
         preprocess=_sized(way, size),
@@ -216,6 +207,15 @@ def _feature_extractor(module: Any, name: str, path: Path, way: Preprocess, size
         std=std or IMAGENET_STD,
         why_features=f"{path.name} has only the convolutions of {name}, no classifier",
     )
+
+
+def _without_classifier(module: Any) -> nn.Module:
+    if hasattr(module, "features"):
+        return module if isinstance(module, _Features) else _Features(module.features, type(module).__name__)
+    for place in _linears(module):
+        parent, _, leaf = place.rpartition(".")
+        setattr(module.get_submodule(parent), leaf, nn.Identity())
+    return module
 
 
 def _linears(module: nn.Module) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from phosphene.errors import NetworkError, WeightsError
+from phosphene.errors import NetworkError, PhospheneError, WeightsError
 from phosphene.models import weights
 from phosphene.models.heads import HEAD, cut_after, replaced
 from phosphene.models.labels import Labels
@@ -30,12 +30,13 @@ class Architecture:
     """How to build a network without its weights.
 
     Attributes:
-        net: the name that `load` takes.
+        net: the name that `load` takes; "" for a module that was made in Python.
         outputs: of the network that `net` builds.
-        features: only its convolutions.
-        head: the linear layer that was replaced, or "" where it was cut.
-        cut: the layer after which it was cut, or "".
-        width: numbers that the new layer is given.
+        features: only what comes before its classifier.
+        head: the linear layer that was replaced, or "".
+        cut: the layer after which it was cut (after that, where it was both), or "".
+        width: numbers that the new layer is given, where it was cut.
+        outputs_then: of the replaced layer, in a network that was cut later; 0 elsewhere.
     """
 
     net: str
@@ -44,6 +45,7 @@ class Architecture:
     head: str = ""
     cut: str = ""
     width: int = 0
+    outputs_then: int = 0
 
 
 def save_network(network: Network, folder: Path, about: dict[str, Any] | None = None) -> Path:
@@ -55,7 +57,7 @@ def save_network(network: Network, folder: Path, about: dict[str, Any] | None = 
     """
     network.need_classifier("saving a trained network")
     made_of = network.architecture
-    if made_of is None:
+    if made_of is None or not made_of.net:
         raise NetworkError(
             f"{network.name} was made from a module, not by name, so that no file could say how to build it: save its"
             " state_dict, or give it as FILE.py:FUNCTION"
@@ -95,26 +97,44 @@ def read_saved(path: Path) -> dict[str, Any]:
         )
     try:
         known = json.loads(text)
-        if known["format"] != FORMAT:
-            raise WeightsError(f"'{path}' was written by another version of Phosphene (format {known['format']})")
-        known["architecture"] = Architecture(**known["architecture"])
-        Labels(known["classes"])
-        return known
-    except (ValueError, KeyError, TypeError) as problem:
+        version = known["format"]
+        if version == FORMAT:
+            return _read(known)
+    except (ValueError, KeyError, TypeError, PhospheneError) as problem:
         raise WeightsError(f"'{path}' does not say what network it holds: {problem}") from problem
+    raise WeightsError(f"'{path}' was written by another version of Phosphene (format {version})")
+
+
+def _read(known: dict[str, Any]) -> dict[str, Any]:
+    """The same, with its parts as what they stand for."""
+    mean, std = [float(value) for value in known["mean"]], [float(value) for value in known["std"]]
+    if len(mean) != len(std) or len(mean) not in (1, 3):
+        raise ValueError(f"mean and std of {len(mean)} and {len(std)} numbers")
+    height, width = known["size"]
+    return {
+        **known,
+        "architecture": Architecture(**known["architecture"]),
+        "labels": Labels(known["classes"]),
+        "preprocess": Preprocess((int(height), int(width)), int(known["resize"]), str(known["interpolation"])),
+        "mean": mean,
+        "std": std,
+    }
 
 
 def rebuilt(path: Path, skeleton: Any, name: str) -> Network:
     """The network in the file. `skeleton(architecture)` builds the module that it was made of, weights aside."""
     known = read_saved(path)
     made_of: Architecture = known["architecture"]
-    module = with_new_head(skeleton(made_of), made_of, len(known["classes"]))
+    try:
+        module = with_new_head(skeleton(made_of), made_of, len(known["labels"]))
+    except (ValueError, AttributeError, TypeError, PhospheneError) as problem:  # whatever a name from a file leads to
+        raise WeightsError(f"'{path}' was made of '{made_of.net}', which can't be built here: {problem}") from problem
     weights.fit(module, weights.read_state_dict(path), source=f"'{path}'")
     network = Network(
         module.eval(),
         name=name,
-        labels=Labels(known["classes"]),
-        preprocess=Preprocess(tuple(known["size"]), known["resize"], known["interpolation"]),
+        labels=known["labels"],
+        preprocess=known["preprocess"],
         mean=known["mean"],
         std=known["std"],
     )
@@ -124,9 +144,9 @@ def rebuilt(path: Path, skeleton: Any, name: str) -> Network:
 
 def with_new_head(module: nn.Module, made_of: Architecture, classes: int) -> nn.Module:
     """A copy of the module with a new layer for `classes` classes, as `made_of` says."""
-    if made_of.cut:
-        return cut_after(module, made_of.cut, made_of.width, classes)
-    return replaced(module, made_of.head, classes) if made_of.head else module
+    if made_of.head:
+        module = replaced(module, made_of.head, made_of.outputs_then if made_of.cut else classes)
+    return cut_after(module, made_of.cut, made_of.width, classes) if made_of.cut else module
 
 
 def head_of(module: nn.Module, made_of: Architecture) -> nn.Linear:

@@ -54,7 +54,7 @@ class Store:
         if self.folder is None or not self.folder.is_dir():
             return
         for listed in sorted(self.folder.glob("*.json")):
-            with suppress(OSError, ValueError):
+            with suppress(OSError, ValueError, EOFError, TypeError):
                 names = json.loads(listed.read_text(encoding="utf-8"))
                 rows = np.load(listed.with_suffix(".npy"), mmap_mode="r")
                 if rows.shape == (len(names), sum(self.widths.values())) and rows.dtype == np.float32:
@@ -182,7 +182,7 @@ def key(network: Network, stages: Sequence[str]) -> str:
     """64 hex digits that tell features of this network, as it is, from all others."""
     parts = (
         _FORMAT,
-        type(network.module).__name__,
+        repr(network.module),  # strides and activations, which weights don't tell
         digest(network.module.state_dict()),
         repr(network.preprocess),
         network.mean.flatten().tolist(),

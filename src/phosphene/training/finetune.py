@@ -37,10 +37,11 @@ from phosphene.training.probe import Probe, probe, targets, with_classes
 from phosphene.training.scores import Scores, scores
 from phosphene.training.settings import MEANS, FinetuneSettings
 from phosphene.training.stages import stages
-from phosphene.training.state import Progress, State, given_back, taken
+from phosphene.training.state import Progress, State, given_back, progress_of, taken
 
 Keep: TypeAlias = Callable[[Callable[[], State], bool], None]
 
+BY_HAND = "ended by hand"
 REPAIRS = 3
 """How often a training goes back and on at half the rate, because its loss was no number."""
 
@@ -159,7 +160,7 @@ class _Training:
         self.precision = _Precision(settings.precision, network.device)
         if resume is not None:
             given_back(resume.tensors, self.rest, self.average, self.optimiser)
-            self.progress = Progress(**resume.progress)
+            self.progress = progress_of(resume)
         self.good = self.state()
         self.called = _parallel(self.rest)
 
@@ -178,14 +179,19 @@ class _Training:
 
     def run(self, keep: Keep | None) -> Job[None]:
         """All steps that are left."""
-        here = self.progress
-        yield Started("fine-tuning", self.steps, "step", keeps=True)
-        if here.step:
-            yield Step(here.step)
-        while here.step < self.steps and not here.stopped:
-            epoch = here.step // self.an_epoch
-            if (yield from self._epoch(epoch, keep)):
+        try:
+            yield Started("fine-tuning", self.steps, "step", keeps=True)
+            if self.progress.step:
+                yield Step(self.progress.step)
+        except Halt:
+            self._halt()
+            return
+        while self.progress.step < self.steps and not self.progress.stopped:
+            if (yield from self._epoch(self.progress.step // self.an_epoch, keep)):
                 return
+
+    def _halt(self) -> None:
+        self.progress.stopped = self.progress.stopped or BY_HAND
 
     def _epoch(self, epoch: int, keep: Keep | None) -> Job[bool]:
         """The rest of an epoch; whether a `Halt` ended it."""
@@ -209,7 +215,7 @@ class _Training:
             try:
                 yield Step(here.step, loss)
             except Halt:
-                here.stopped = here.stopped or "ended by hand"
+                self._halt()
                 return True
         return False
 
@@ -265,7 +271,7 @@ class _Training:
             )
         slower = self.progress.slower / 2
         given_back(self.good.tensors, self.rest, self.average, self.optimiser)
-        self.progress = Progress(**dict(self.good.progress))
+        self.progress = progress_of(self.good)
         self.progress.slower, self.progress.repairs = slower, repairs
 
     def _end_of(self, epoch: int) -> Job[None]:

@@ -115,7 +115,7 @@ def examples(folder: str | Path, *, seed: int = 0, skip_bad: bool = False) -> Jo
     mine = [photo for photo in checked[: len(found)] if photo is not None]
     theirs = [photo for photo in checked[len(found) :] if photo is not None]
     for part, what in ((mine, "train"), (theirs, "val")):
-        _need_each(part, names, what if val is not None else "the folder", bool(part or what == "train"))
+        _need_each(part, names, what if val is not None else "the folder", val is not None or what == "train")
     if val is None:
         mine, theirs = _split(mine, names, seed)
     return Examples(root, names, tuple(mine), tuple(theirs), skipped, seed if val is None else None)

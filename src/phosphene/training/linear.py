@@ -102,7 +102,7 @@ def _basis(z: np.ndarray) -> np.ndarray | None:
         return None
     values, vectors = np.linalg.eigh(z @ z.T)
     kept = values > 1e-6 * max(float(values[-1]), 1e-12)
-    return (z.T @ vectors[:, kept]) / np.sqrt(values[kept])
+    return (z.T @ vectors[:, kept]) / np.sqrt(values[kept]) if kept.any() else None
 
 
 def _chosen(

@@ -17,7 +17,7 @@ from phosphene.errors import LayerError, PhospheneError
 from phosphene.models import Network
 from phosphene.models.prepare import first_tensor
 from phosphene.models.saved import head_of
-from phosphene.training.stages import stages
+from phosphene.training.stages import resolve, stages
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ def part(network: Network, layers: str) -> Part:
     found = [name for name in found if name != head]
     first = _first(network, layers, found)  # of the stages that are trained
     after = None if first == 0 else found[first - 1]
-    order = {layer.name: place for place, layer in enumerate(network.layers())}
-    ends = [order[name.partition("#")[0]] for name in found]
+    order = {layer.name: network.place(layer.name) for layer in network.layers()}
+    ends = [network.place(name) for name in found]
     start = -1 if after is None else ends[first - 1]
     trained: dict[str, int] = {}
     for owner, module in network.module.named_modules():
@@ -82,7 +82,7 @@ def _first(network: Network, layers: str, found: list[str]) -> int:
             raise PhospheneError(f"{network.name} has {len(found)} stages, and last:{count} asks for {count}: give all")
         return len(found) - count
     if word == "stage" and value:
-        name = network.layer(value).name
+        name = resolve(network, [value])[0]
         if name not in found:
             raise LayerError(f"'{value}' is no stage of {network.name}: {', '.join(found)} are")
         return found.index(name)
@@ -111,9 +111,8 @@ class Rest(nn.Module):
         self.after = after
         if after is None:
             return
-        order = {layer.name: place for place, layer in enumerate(network.layers())}
-        end = order[after]
-        for name in _before(order, end):
+        order = {layer.name: network.place(layer.name) for layer in network.layers()}
+        for name in _before(order, network.place(after)):
             parent, _, leaf = name.rpartition(".")
             setattr(self.module.get_submodule(parent), leaf, nn.Identity())
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from phosphene.models import Network
-from phosphene.models.heads import HEAD, replaced
+from phosphene.models.heads import HEAD, cut_after, replaced
 from phosphene.models.labels import Labels
-from phosphene.models.saved import Architecture, head_of, with_new_head, with_weights
+from phosphene.models.saved import Architecture, head_of, with_weights
 from phosphene.progress import Job, Started, Step
 from phosphene.training.features import StageFeatures, stage_features
 from phosphene.training.folder import Examples, Photo
@@ -147,12 +147,15 @@ def with_classes(network: Network, classes: Sequence[str], stage: str, width: in
     known = network.architecture or Architecture("", len(network.labels) if network.classifies else 0)
     own = last_linear(network)
     is_last = own is not None and stage in (own, all_stages(network)[-1])
-    if is_last and own == HEAD:  # it was cut there before
-        made_of = replace(known, width=width)
-        module = replaced(network.module, HEAD, len(classes))
+    if is_last and own:
+        made_of = known if own == HEAD else replace(known, head=own, outputs_then=0)
+        module = replaced(network.module, own, len(classes))
     else:
-        made_of = replace(known, head=own if is_last and own else "", cut="" if is_last else stage, width=width)
-        module = with_new_head(network.module, made_of, len(classes))
+        calls = network.layer(stage).calls
+        after = stage if "#" in stage or calls == 1 else f"{stage}#{calls}"  # plain: the last call, as taps have it
+        before = len(network.labels) if known.head and not known.cut else known.outputs_then
+        made_of = replace(known, cut=after, width=width, outputs_then=before)
+        module = cut_after(network.module, after, width, len(classes))
     for parameter in module.parameters():
         parameter.requires_grad_(True)
     new = Network(
@@ -163,5 +166,5 @@ def with_classes(network: Network, classes: Sequence[str], stage: str, width: in
         mean=network.mean.flatten().tolist(),
         std=network.std.flatten().tolist(),
     )
-    new.architecture = made_of if known.net else None
+    new.architecture = made_of
     return new.to(network.device)

@@ -9,6 +9,7 @@ different stages."
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -29,14 +30,12 @@ def stages(network: Network) -> list[str]:
     The last is the name of the classifier itself where no other layer gives just what that is given.
     """
     head = last_linear(network)
-    order = [layer.name for layer in network.layers()]
-    end = order.index(head or _weighty(network)) if network.classifies else len(order)
-    before = {name: place for place, name in enumerate(order) if place < end}
-    maps = [name for name in landmarks(network) if before.get(name.partition("#")[0]) is not None]
+    end = network.place(head or _weighty(network)) if network.classifies else math.inf
+    maps = [name for name in landmarks(network) if network.place(name) < end]
     vectors = [
         layer.name
         for layer in network.layers()
-        if layer.leaf and layer.kind in _ACTING and len(layer.shape) == 1 and layer.name in before
+        if layer.leaf and layer.kind in _ACTING and len(layer.shape) == 1 and network.place(layer.name) < end
     ]
     found = [*_merged(network, maps), *vectors]
     if not found:
@@ -56,7 +55,13 @@ def _weighty(network: Network) -> str:
 
 def resolve(network: Network, names: Sequence[str]) -> list[str]:
     """The layers called so, or all stages. Raises LayerError."""
-    return [network.layer(name).name for name in names] if names else stages(network)
+    return [_written(network, name) for name in names] if names else stages(network)
+
+
+def _written(network: Network, name: str) -> str:
+    """The name of a layer as `stages` writes it: textbook names resolved, `#k` only for calls that aren't the last."""
+    tap, layer = network.tap(name), network.layer(name)
+    return tap.name if tap.index == layer.calls else f"{tap.name}#{tap.index}"
 
 
 def pooled(output: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ run may even go on with another number of processes.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -72,6 +73,7 @@ def given_back(
         if average is not None:
             for name, value in average.items():
                 value.copy_(tensors[_AVERAGE + name])
+        _checked(tensors, made)
         parameters = _parameters(made)
         for parameter in parameters:
             made.state.pop(parameter, None)
@@ -84,6 +86,23 @@ def given_back(
     except (RuntimeError, KeyError, IndexError, ValueError) as problem:
         line = " ".join(str(problem).split())[:160]
         raise PhospheneError(f"this state is of another network or other settings: {line}") from problem
+
+
+def progress_of(state: State) -> Progress:
+    """A copy of its progress. Raises PhospheneError if it is of another version."""
+    try:
+        return Progress(**copy.deepcopy(dict(state.progress)))
+    except TypeError as problem:
+        raise PhospheneError(f"this state was written by another version of Phosphene: {problem}") from problem
+
+
+def _checked(tensors: Mapping[str, Tensor], made: torch.optim.Optimizer) -> None:
+    """Raise a ValueError if the state is of another optimiser, or of some of the parameters only."""
+    wanted = {"momentum_buffer"} if isinstance(made, torch.optim.SGD) else {"step", "exp_avg", "exp_avg_sq"}
+    names = [name.removeprefix(_OPTIMISER).split("/") for name in tensors if name.startswith(_OPTIMISER)]
+    held = {key for _, key in names}
+    if names and (held != wanted or len({place for place, _ in names}) != len(_parameters(made))):
+        raise ValueError(f"it holds {', '.join(sorted(held))} where {', '.join(sorted(wanted))} are needed")
 
 
 def _parameters(made: torch.optim.Optimizer) -> list[nn.Parameter]:
