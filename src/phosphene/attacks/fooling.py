@@ -117,12 +117,7 @@ SHORTEST = 0.02  # shorter steps would be lost in the rounding to 8 bits
 
 def _as_saved(images: Tensor, start: Tensor, ball: Ball | None) -> Tensor:
     """The images as 8-bit files hold them; where rounding would leave the ball, rounded towards `start`."""
-    rounded = pictures.quantize(images)
-    if ball is None:
-        return rounded
-    levels = (images - start) * 255
-    towards = pictures.quantize(start + (levels + 1e-4 * levels.sign()).trunc() / 255)
-    return torch.where(ball.holds(rounded, start).view(-1, 1, 1, 1), rounded, towards)
+    return pictures.quantize(images) if ball is None else ball.saved(images, start)
 
 
 def _log_odds(network: Network, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

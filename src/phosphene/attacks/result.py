@@ -1,4 +1,4 @@
-"""What every attack returns."""
+"""What every attack returns, and the last look that makes it: the network is asked again about the final images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-TOLERANCE = 1e-6
+from phosphene.attacks.ball import TOLERANCE as TOLERANCE
+from phosphene.attacks.ball import lengths
+from phosphene.attacks.victim import Victim
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,36 @@ class Result:
         return float(self.robust.double().mean())
 
 
+def finish(
+    victim: Victim, originals: Tensor, images: Tensor, labels: Tensor, wrong: Tensor, targets: Tensor | None = None
+) -> Result:
+    """Ask the network again about the final `images`, and report.
+
+    Args:
+        victim: counts these passes, too.
+        originals, images: `[N, C, H, W]`; where `wrong`, the original stands in for the image.
+        labels, wrong: `[N]`.
+        targets: `[N]`; None: any class but the label will do.
+    """
+    images = torch.where(wrong.view(-1, 1, 1, 1), originals, images)
+    predicted = victim.logits(images, torch.arange(len(images))).argmax(1)
+    reached = predicted != labels if targets is None else predicted == targets
+    l2, linf = sizes(images, originals)
+    return Result(
+        originals=originals,
+        images=images,
+        success=reached & ~wrong,
+        wrong=wrong,
+        labels=labels,
+        predicted=predicted,
+        l2=l2,
+        linf=linf,
+        forwards=victim.forwards.clone(),
+        backwards=victim.backwards.clone(),
+    )
+
+
 def sizes(images: Tensor, originals: Tensor) -> tuple[Tensor, Tensor]:
     """L2 and Linf of the change, `[N]` each."""
     change = (images - originals).flatten(1)
-    return change.norm(dim=1), change.abs().amax(1) if change.shape[1] else torch.zeros(len(change))
+    return lengths(change).to(change), change.abs().amax(1) if change.shape[1] else torch.zeros(len(change))

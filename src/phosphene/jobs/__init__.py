@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 VERBS = (
     "activations",
+    "advise",
     "cue-conflict",
     "dream",
     "embed",

@@ -90,14 +90,15 @@ def again(recipe: Recipe, picture: Path, *, run_code: bool = False) -> Job[Again
 
 
 def _pulls(brake: Brake, step: int | None) -> Callable[[Event], Event]:
-    """Passes events on, and pulls the brake after this step of the part that keeps what there is."""
+    """Passes events on, and pulls the brake after this step (0: before the first) of the part that keeps what there is."""
     keeps = False
 
     def watch(event: Event) -> Event:
         nonlocal keeps
         if isinstance(event, Started):
             keeps = event.keeps
-        elif isinstance(event, Step) and keeps and event.done == step:
+        done = event.done if isinstance(event, Step) else 0
+        if keeps and done == step:
             brake.pulled = True
         return event
 

@@ -148,7 +148,7 @@ def with_classes(network: Network, classes: Sequence[str], stage: str, width: in
     own = last_linear(network)
     is_last = own is not None and stage in (own, all_stages(network)[-1])
     if is_last and own:
-        made_of = known if own == HEAD else replace(known, head=own, outputs_then=0)
+        made_of = known if own == HEAD else replace(known, head=own, width=width, outputs_then=0)
         module = replaced(network.module, own, len(classes))
     else:
         calls = network.layer(stage).calls
