@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from phosphene.models import Network, load
+from phosphene.models import Network, cache, load
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -27,6 +28,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "shared" in item.keywords:
             item.add_marker(skip)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests keep lies in a folder of theirs; weights that are on this machine are found where they are."""
+    there = [os.environ.get("PHOSPHENE_WEIGHTS", ""), str(cache.folder())]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PHOSPHENE_WEIGHTS", os.pathsep.join(filter(None, there)))
+        patch.setenv("PHOSPHENE_CACHE", str(tmp_path_factory.mktemp("cache") / "weights"))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -47,7 +47,7 @@ def cat() -> Path:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cat: Path) -> Path:
     """An empty folder with cat.png, to work in; no weights but the bundled ones."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PHOSPHENE_CACHE", str(tmp_path / ".nothing"))
+    monkeypatch.setenv("PHOSPHENE_CACHE", str(tmp_path / ".nothing" / "weights"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / ".nothing"))
     monkeypatch.delenv("PHOSPHENE_WEIGHTS", raising=False)
     shutil.copyfile(cat, tmp_path / "cat.png")

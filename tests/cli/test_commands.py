@@ -16,7 +16,20 @@ import pytest
 from PIL import Image
 
 from phosphene import __version__, images
-from phosphene.cli import app, bias, cues, embedding, judging, moving, network, painting, recipes, see
+from phosphene.cli import (
+    advising,
+    app,
+    bias,
+    cues,
+    embedding,
+    judging,
+    learning,
+    moving,
+    network,
+    painting,
+    recipes,
+    see,
+)
 from phosphene.cli import tour as touring
 from phosphene.jobs import VERBS, command, function_of, job
 from phosphene.jobs.explain import USUAL
@@ -43,6 +56,9 @@ COMMANDS = {
     "style": painting.style,
     "texture": painting.texture,
     "fool": moving.fool,
+    "probe": learning.probe,
+    "finetune": learning.finetune,
+    "advise": advising.advise,
     "recipe": recipes.recipe,
     "rerun": recipes.rerun,
 }
@@ -72,7 +88,7 @@ def test_help_of_every_command(run: Any, name: str) -> None:
 def test_help_names_every_command(run: Any) -> None:
     said = run("--help")
     assert all(name in said.out for name in COMMANDS)
-    assert "--install-completion" in said.out
+    assert "--install-completion" in said.out and "Teach it something new" in said.out
 
 
 def test_version(run: Any) -> None:
@@ -95,7 +111,7 @@ def test_install_completion_writes_a_script(tmp_path: Path) -> None:
     assert any("visualize" in file.read_text() for file in tmp_path.rglob("*") if file.is_file())
 
 
-@pytest.mark.parametrize("word", ["--help", "--version", "explain --help", "judge-explanations --help", "bogus"])
+@pytest.mark.parametrize("word", ["--help", "--version", "explain --help", "finetune --help", "bogus", "finetune gone"])
 def test_talking_about_itself_imports_no_torch(word: str) -> None:
     code = (
         "import sys\nfrom phosphene.cli import main\ntry:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
@@ -127,8 +143,9 @@ def test_shared_options_are_the_same() -> None:
         assert len({str(own[flag]) for own in all_options.values() if flag in own}) == 1, flag
 
 
-def test_no_option_has_a_negative_twin() -> None:
-    assert [f for name in COMMANDS for f in options(name) if f.startswith(("--no-", "--empty-"))] == []
+def test_no_option_has_a_negative_twin_but_what_is_on_by_itself() -> None:
+    twins = {(name, f) for name in COMMANDS for f in options(name) if f.startswith(("--no-", "--empty-"))}
+    assert twins == {("probe", "--no-balanced"), ("finetune", "--no-balanced")}
 
 
 @pytest.mark.parametrize("verb", [*VERBS, "predict"])
@@ -141,7 +158,7 @@ def test_defaults_are_the_jobs(verb: str) -> None:
         del renamed["method"]
     if verb == "embed":
         del renamed["method"]
-    if verb in ("activations", "visualize", "dream", "invert"):
+    if verb in ("activations", "visualize", "dream", "invert", "probe"):
         renamed["layer"] = "layers"
     renamed |= {"visualize": {"unit": "units"}, "dream": {"channel": "channels"}}.get(verb, {})
     if verb in ("style", "texture"):
@@ -160,7 +177,12 @@ def test_defaults_are_the_jobs(verb: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", [verb for verb in VERBS if verb not in ("judge-explanations", "embed", "cue-conflict")]
+    "verb",
+    [
+        verb
+        for verb in VERBS
+        if verb not in ("judge-explanations", "embed", "cue-conflict", "probe", "finetune", "advise")
+    ],
 )
 def test_the_command_line_hands_over_every_option(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
@@ -179,6 +201,21 @@ def test_the_command_line_hands_over_every_option(verb: str, monkeypatch: pytest
         function(**{key: value for key, value in needed.items() if key in wanted})
     function = function_of(verb)
     assert set(seen) == set(inspect.signature(function).parameters) - {"workshop", "keep", "save", "resume"}
+
+
+@pytest.mark.parametrize("verb", ["probe", "finetune"])
+def test_the_command_line_hands_over_how_to_learn(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    def train(verb: str, folder: Path, parameters: dict[str, Any], *_: Any) -> None:
+        seen.update(parameters)
+        raise AttributeError
+
+    monkeypatch.setattr("phosphene.cli.learning._train", train)
+    with pytest.raises(AttributeError):
+        COMMANDS[verb](Path("photos"))
+    assert set(seen) == set(inspect.signature(function_of(verb)).parameters) - {"workshop", "save", "resume"}
+    assert command.command_line(verb, seen) == f"phosphene {verb} photos"
 
 
 def test_unknown_job_and_options() -> None:

@@ -63,15 +63,18 @@ def three_photos(photos_of_two_classes: Path) -> Path:
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "activations": {"layers": ["conv1", "fire9"], "channels": 4},
+    "advise": {"size": 64},
     "cue-conflict": {"steps": 1, "size": 128},
     "dream": {"layers": ["fire3"], "steps": 1, "octaves": 2, "size": 96},
     "embed": {"method": "pca"},
     "explain": {},
     "filters": {},
+    "finetune": {"layers": "head", "epochs": 1, "batch": 4, "size": 64},
     "fool": {"target": "tiger"},
     "invert": {"layers": ["conv1"], "steps": 2},
     "judge-explanations": {"methods": ["saliency"], "images": 2, "mosaics": 2, "steps": 1},
     "patches": {"layer": "features.2", "units": ["2"]},
+    "probe": {"size": 64},
     "randomise": {"steps": 1, "methods": ["saliency"]},
     "shape-bias": {},
     "style": {"style_layers": ["conv1"], "content_layers": ["fire3"], "steps": 1, "size": 96},
@@ -80,10 +83,23 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 
 
+MAIN = {"judge-explanations": "judge", "advise": "table", "probe": "depth", "finetune": "curves"}
+LEARNING = ("advise", "probe", "finetune")
+
+
+def cut_up(photo: Path, folder: Path) -> None:
+    """Four pieces of a photograph, which itself is gone."""
+    picture = images.read(photo)[0]
+    folder.mkdir()
+    for place in range(4):
+        images.save(picture[:, 50 * place : 50 * place + 90, 30:120], folder / f"{place}.png")
+    photo.unlink()
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_jobs_make_pictures(workshop: Workshop, photo: str, three_photos: Path, verb: str, tmp_path: Path) -> None:
     parameters = {**SQUEEZE, **ARGUMENTS[verb]}
-    if verb in ("judge-explanations", "patches", "embed", "shape-bias"):
+    if verb in ("judge-explanations", "patches", "embed", "shape-bias", *LEARNING):
         parameters["folder"] = str(three_photos)
     elif verb not in ("filters", "visualize"):
         parameters["image"] = photo
@@ -93,6 +109,9 @@ def test_jobs_make_pictures(workshop: Workshop, photo: str, three_photos: Path, 
         names = ("cat1-dog1.png", "dog1-car1.png", "car1-cat1.png")
         for name, path in zip(names, sorted(three_photos.iterdir()), strict=True):
             path.rename(path.with_name(name))
+    if verb in LEARNING:  # a folder for each class
+        for path in sorted(three_photos.iterdir()):
+            cut_up(path, three_photos / path.stem)
     events: list[Event] = []
     outcome = run(job(verb, workshop.fresh(), parameters), events.append)
     assert isinstance(events[0], Started)
@@ -101,7 +120,7 @@ def test_jobs_make_pictures(workshop: Workshop, photo: str, three_photos: Path, 
         steps = [] if isinstance(event, Started) else [*steps, event.done] if isinstance(event, Step) else steps
         assert steps == sorted(steps)
     assert steps
-    assert outcome.pictures[0].name == verb.removesuffix("-explanations")
+    assert outcome.pictures[0].name == MAIN.get(verb, verb)
     names = [picture.name for picture in outcome.pictures]
     assert len(set(names)) == len(names)
     for picture in outcome.pictures:

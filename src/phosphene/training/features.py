@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -125,8 +126,8 @@ class StageFeatures:
 
 
 def features_folder() -> Path:
-    """Where features are kept: `features` beside the folder of weights (see `models.cache.folder`)."""
-    return cache.folder().parent / "features"
+    """Where features are kept: `features` in `$PHOSPHENE_CACHE`, else beside the folder of weights."""
+    return cache.folder() / "features" if os.environ.get("PHOSPHENE_CACHE") else cache.folder().parent / "features"
 
 
 def stage_features(

@@ -32,7 +32,7 @@ from phosphene.training.features import width
 from phosphene.training.folder import Examples
 from phosphene.training.inputs import Anew, Frozen, Once, once
 from phosphene.training.optimiser import optimiser, schedule, set_rates
-from phosphene.training.parts import Rest, part, rest
+from phosphene.training.parts import Rest, check_layers, part, rest
 from phosphene.training.probe import Probe, probe, targets, with_classes
 from phosphene.training.scores import Scores, scores
 from phosphene.training.settings import MEANS, FinetuneSettings
@@ -107,6 +107,7 @@ def finetune(
         raise PhospheneError(
             f"a batch of {settings.batch} images can't be shared by {processes.count()} processes: give a larger --batch"
         )
+    check_layers(network, settings.layers)
     new, found = yield from _begun(network, examples, settings, folder, need=resume is None)
     training = _Training(new, examples, settings, resume)
     yield from training.prepare()
@@ -161,6 +162,7 @@ class _Training:
         if resume is not None:
             given_back(resume.tensors, self.rest, self.average, self.optimiser)
             self.progress = progress_of(resume)
+        self.halted = False
         self.good = self.state()
         self.called = _parallel(self.rest)
 
@@ -212,11 +214,16 @@ class _Training:
                 self.good = self.state()
             if keep is not None and processes.first():
                 keep(self.state, ended)
+            if self.halted:
+                self._halt()
+                return True
             try:
                 yield Step(here.step, loss)
             except Halt:
-                self._halt()
-                return True
+                self.halted = True
+                if processes.count() == 1:
+                    self._halt()
+                    return True
         return False
 
     def order(self, epoch: int) -> list[list[int]]:
@@ -240,7 +247,8 @@ class _Training:
         self.optimiser.zero_grad(set_to_none=True)
         self.precision.backward(loss * processes.count())  # DDP takes the mean over processes
         right = float((logits.argmax(1) == own).sum())
-        summed, hits = processes.total([float(loss.detach()), right])
+        summed, hits, halts = processes.total([float(loss.detach()), right, float(self.halted)])
+        self.halted = halts > 0  # in one process, so in all: else they would wait for one another in different places
         if math.isfinite(summed):
             self.precision.step(self.optimiser)
             self._follow()

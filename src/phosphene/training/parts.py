@@ -17,7 +17,7 @@ from phosphene.errors import LayerError, PhospheneError
 from phosphene.models import Network
 from phosphene.models.prepare import first_tensor
 from phosphene.models.saved import head_of
-from phosphene.training.stages import resolve, stages
+from phosphene.training.stages import last_linear, resolve, stages
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _first(network: Network, layers: str, found: list[str]) -> int:
     if word == "last" and value.isdecimal():
         count = int(value)
         if count > len(found):
-            raise PhospheneError(f"{network.name} has {len(found)} stages, and last:{count} asks for {count}: give all")
+            raise PhospheneError(f"{network.name} has {_stages(len(found))}, and last:{count} asks for more: give all")
         return len(found) - count
     if word == "stage" and value:
         name = resolve(network, [value])[0]
@@ -87,6 +87,16 @@ def _first(network: Network, layers: str, found: list[str]) -> int:
             raise LayerError(f"'{value}' is no stage of {network.name}: {', '.join(found)} are")
         return found.index(name)
     raise PhospheneError(f"--layers takes head, last:N, stage:NAME or all, not '{layers}'")
+
+
+def _stages(count: int) -> str:
+    return f"{count} stage{'' if count == 1 else 's'}"
+
+
+def check_layers(network: Network, layers: str) -> None:
+    """Raise what `part` will raise, before the network has its new layer."""
+    own = last_linear(network)
+    _first(network, layers, [name for name in stages(network) if name != own])
 
 
 def _place(owner: str, order: dict[str, int]) -> int | None:
