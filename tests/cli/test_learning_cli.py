@@ -494,7 +494,7 @@ OPTIONS = {
     "--size 16": "can't run on",
     "--layers nonsense": "--layers takes head, last:N, stage:NAME or all, not 'nonsense'",
     "--layers last:": "--layers takes head, last:N",
-    "--layers last:99": "squeezenet1_1 has 5 stages, and last:99 asks for 99",
+    "--layers last:99": "squeezenet1_1 has 5 stages, and last:99 asks for more",
     "--layers stage:nosuch": "squeezenet1_1 has no layer 'nosuch'",
     "--layers stage:fire2": "'fire2' is no stage of squeezenet1_1: features.1, ",
     "--ema 1": "--ema is at least 0 and below 1",

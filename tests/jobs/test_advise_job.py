@@ -84,7 +84,7 @@ def test_the_commands_are_whole(verified: Outcome, folder: Path) -> None:
     assert commands["top"] == f"phosphene probe {begin} --layer features.12"
     assert commands["stages"] == f"phosphene probe {begin}"
     assert commands["few-layers"] == f"phosphene finetune {begin} --batch 4"
-    assert commands["many-layers"] == f"phosphene finetune {begin} --layers all --batch 4"
+    assert commands["many-layers"] == f"phosphene finetune {begin} --layers all --rate 0.0003 --batch 4"
 
 
 def test_without_verify_nothing_is_trained(folder: Path, cache: Any) -> None:

@@ -308,4 +308,7 @@ def test_an_empty_store() -> None:
 def test_the_width_and_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [width(pupil(), stage) for stage in [*STAGES, "fc"]] == [8, 12, 16, 16]
     monkeypatch.setenv("PHOSPHENE_CACHE", str(tmp_path / "cache" / "weights"))
-    assert features_folder() == tmp_path / "cache" / "features"
+    assert features_folder() == tmp_path / "cache" / "weights" / "features"
+    monkeypatch.delenv("PHOSPHENE_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert features_folder() == tmp_path / "phosphene" / "features"

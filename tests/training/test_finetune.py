@@ -664,7 +664,7 @@ def test_a_state_of_another_training_is_refused(colours: Examples, tmp_path: Pat
         ({"start": "zero"}, "--start is one of probe, random"),
         ({"precision": "int8"}, "--precision is one of auto, float32"),
         ({"layers": "some"}, "--layers takes head, last:N, stage:NAME or all, not 'some'"),
-        ({"layers": "last:9"}, "has 3 stages, and last:9 asks for 9"),
+        ({"layers": "last:9"}, "has 3 stages, and last:9 asks for more"),
     ],
 )
 def test_settings_out_of_range(colours: Examples, options: dict[str, Any], message: str) -> None:

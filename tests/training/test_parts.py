@@ -188,7 +188,7 @@ def test_a_classifier_that_is_its_own_stage() -> None:
         ("last:two", PhospheneError, "not 'last:two'"),
         ("stage:", PhospheneError, "not 'stage:'"),
         ("Head", PhospheneError, "not 'Head'"),
-        ("last:6", PhospheneError, "has 5 stages, and last:6 asks for 6: give all"),
+        ("last:6", PhospheneError, "has 5 stages, and last:6 asks for more: give all"),
         ("stage:layer9", LayerError, "no layer 'layer9'"),
         ("stage:layer1.0.conv1", LayerError, "'layer1.0.conv1' is no stage of pupil: relu, layer1.0"),
     ],
