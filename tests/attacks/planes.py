@@ -13,7 +13,7 @@ SHAPES = [(1, 8, 8), (3, 10, 6), (4, 5, 5)]
 
 
 def plane(shape: tuple[int, ...], classes: int = 5, scale: float = 0.1, even: bool = False) -> nn.Module:
-    """`z = W x + b`, for images `[N, *shape]`; `even`: its boundaries are equally steep, so that the leading one is nearest."""
+    """`z = W x + b`, for images `[N, *shape]`; `even`: all boundaries are equally steep: the leading class is the nearest."""
     generator = torch.Generator().manual_seed(7)
     count = shape[0] * shape[1] * shape[2]
     layer = nn.Linear(count, classes)

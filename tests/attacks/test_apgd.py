@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from lenet import digits, lenet
 from planes import SHAPES, bent, done, greys, noise, plane, seen
 
 from phosphene.attacks.apgd import Run, apgd, apgd_targeted, checkpoints
+from phosphene.attacks.ball import Norm
 from phosphene.attacks.scores import margin
 from phosphene.errors import PhospheneError
 from phosphene.progress import Started, Step, run
@@ -64,7 +66,7 @@ def test_the_two_conditions() -> None:
 @both
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_the_optimum_of_a_linear_network(attack: Callable, shape: tuple[int, ...], norm: str) -> None:
+def test_the_optimum_of_a_linear_network(attack: Callable, shape: tuple[int, ...], norm: Norm) -> None:
     module, images = plane(shape, classes=2), greys(shape, 6)
     labels = seen(module, images)
     weights: torch.Tensor = module[1].weight.detach()  # type: ignore[index]
@@ -79,7 +81,7 @@ def test_the_optimum_of_a_linear_network(attack: Callable, shape: tuple[int, ...
 
 @both
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_it_fools_what_can_be_fooled(attack: Callable, norm: str) -> None:
+def test_it_fools_what_can_be_fooled(attack: Callable, norm: Norm) -> None:
     module, images = plane((3, 8, 8)), greys((3, 8, 8), 9)
     labels = seen(module, images)
     found = done(attack(module, images, labels, eps=0.3 if norm == "linf" else 5.0, norm=norm, steps=20))
@@ -89,7 +91,7 @@ def test_it_fools_what_can_be_fooled(attack: Callable, norm: str) -> None:
 
 @both
 @pytest.mark.parametrize(("norm", "eps"), [("linf", 0.03), ("l2", 0.2)])
-def test_images_stay_in_the_ball_and_wrong_ones_as_they_were(attack: Callable, norm: str, eps: float) -> None:
+def test_images_stay_in_the_ball_and_wrong_ones_as_they_were(attack: Callable, norm: Norm, eps: float) -> None:
     module, images = bent(), noise(12)
     labels = seen(module, images)
     labels[3] = (labels[3] + 1) % 4
@@ -106,7 +108,7 @@ def test_images_stay_in_the_ball_and_wrong_ones_as_they_were(attack: Callable, n
 def test_neighbours_do_not_matter(attack: Callable) -> None:
     module, images = bent(double=True), noise(9).double()
     labels = seen(module, images)
-    options = {"eps": 0.04, "steps": 10, "seed": 4}
+    options: dict[str, Any] = {"eps": 0.04, "steps": 10, "seed": 4}
     whole = done(attack(module, images, labels, **options))
     for batch in ([0], [8, 2, 5], [*reversed(range(9))]):
         part = done(attack(module, images[batch], labels[batch], **options))
@@ -158,7 +160,7 @@ def test_few_classes(classes: int, loss: str) -> None:
     module, images = plane((1, 8, 8), classes=classes), greys((1, 8, 8), 4)
     labels = seen(module, images)
     attack = apgd_targeted if loss == "targeted" else apgd
-    options = {} if loss == "targeted" else {"loss": loss}
+    options: dict[str, Any] = {} if loss == "targeted" else {"loss": loss}
     assert done(attack(module, images, labels, eps=0.4, steps=10, **options)).success.all()
 
 
@@ -178,7 +180,7 @@ def test_events_count_the_steps() -> None:
         ({"restarts": 0}, "restarts start at 1"),
     ],
 )
-def test_wrong_arguments(options: dict, message: str) -> None:
+def test_wrong_arguments(options: dict[str, Any], message: str) -> None:
     with pytest.raises(PhospheneError, match=message):
         done(apgd(bent(), noise(1), torch.tensor([0]), eps=0.1, **options))
 

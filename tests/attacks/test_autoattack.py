@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,13 +15,14 @@ from torch import Tensor
 from phosphene.attacks import autoattack
 from phosphene.attacks.apgd import apgd, apgd_targeted
 from phosphene.attacks.autoattack import STAGES, standard
+from phosphene.attacks.ball import Norm
 from phosphene.attacks.fab import fab_targeted
 from phosphene.attacks.square import square
 from phosphene.errors import PhospheneError
 from phosphene.models import load
 from phosphene.progress import Started, run
 
-SHORT = {"steps": 6, "queries": 40}
+SHORT: dict[str, Any] = {"steps": 6, "queries": 40}
 
 
 @pytest.fixture
@@ -108,10 +110,10 @@ def test_success_is_what_the_network_says_in_the_end(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_neighbours_do_not_matter(norm: str) -> None:
+def test_neighbours_do_not_matter(norm: Norm) -> None:
     module, images = bent(double=True), noise(9).double()
     labels = seen(module, images)
-    options = {"eps": 0.02 if norm == "linf" else 0.1, "norm": norm, "seed": 4, **SHORT}
+    options: dict[str, Any] = {"eps": 0.02 if norm == "linf" else 0.1, "norm": norm, "seed": 4, **SHORT}
     whole = done(standard(module, images, labels, **options)).result
     for batch in ([0], [8, 2, 5], [*reversed(range(9))]):
         part = done(standard(module, images[batch], labels[batch], **options)).result
@@ -125,7 +127,7 @@ def test_networks_of_this_library_and_two_classes() -> None:
     labels = seen(module, images)
     mask = torch.zeros(1, 1, 8, 8)
     mask[..., :6] = 1
-    options = {"eps": 8 / 255, "mask": mask, "quantize": True, "keys": [*"abcdefgh"], **SHORT}
+    options: dict[str, Any] = {"eps": 8 / 255, "mask": mask, "quantize": True, "keys": [*"abcdefgh"], **SHORT}
     found = done(standard(network, images, labels, **options)).result
     assert torch.equal((found.images * 255).round() / 255, found.images)
     assert torch.equal(found.images[..., 6:], images[..., 6:])
@@ -143,7 +145,7 @@ def test_events_name_the_stages() -> None:
     ("options", "message"),
     [({"stages": ["pgd"]}, "unknown stage 'pgd'"), ({"steps": 0}, "steps"), ({"queries": 0}, "queries")],
 )
-def test_wrong_arguments(options: dict, message: str) -> None:
+def test_wrong_arguments(options: dict[str, Any], message: str) -> None:
     with pytest.raises(PhospheneError, match=message):
         done(standard(bent(), noise(1), torch.tensor([0]), eps=0.1, **options))
 
@@ -157,3 +159,29 @@ def test_figures_on_mnist(shared: Path) -> None:
     hardened = done(standard(lenet(shared, "adv"), images, labels, eps=0.3, steps=15, queries=60, classes=2))
     assert 0.9 <= hardened.result.accuracy <= 0.97
     assert [stage.accuracy for stage in hardened.stages] == sorted((s.accuracy for s in hardened.stages), reverse=True)
+
+
+def test_patience_only_spares_passes() -> None:
+    module, images = bent(double=True), noise(30).double()
+    labels = seen(module, images)
+    options: dict[str, Any] = {"eps": 0.02, "steps": 40, "queries": 200}
+    whole = done(standard(module, images, labels, patience=None, **options)).result
+    quick = done(standard(module, images, labels, **options)).result
+    assert (whole.success | ~quick.success).all()  # nobody is fooled who wasn't
+    torch.testing.assert_close(quick.images[quick.success], whole.images[quick.success], atol=1e-6, rtol=0)
+    assert (quick.success == whole.success).double().mean() > 0.9
+    stood = ~whole.success
+    assert stood.any() and quick.forwards[stood].sum() < 0.6 * whole.forwards[stood].sum()
+
+
+@pytest.mark.parametrize("attack", [apgd_targeted, fab_targeted, square])
+def test_hopeless_images_leave_their_run(attack: Callable) -> None:
+    module, images = plane((1, 8, 8), classes=3), noise(6)
+    labels = seen(module, images)
+    options: dict[str, Any] = {"eps": 1e-3, "steps": 60}
+    found = done(attack(module, images, labels, patience=2.0, **options))
+    whole = done(attack(module, images, labels, **options))
+    assert not whole.success.any() and not found.success.any()
+    assert (found.forwards < 0.6 * whole.forwards).all()
+    with pytest.raises(PhospheneError, match="patience"):
+        done(attack(module, images, labels, patience=0.0, **options))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from lenet import digits, lenet
 from planes import SHAPES, bent, done, greys, noise, plane, seen
 from torch import Tensor, nn
 
+from phosphene.attacks.ball import Norm
 from phosphene.attacks.fab import fab, fab_targeted
 from phosphene.errors import PhospheneError
 from phosphene.progress import Started, Step, run
@@ -18,7 +20,7 @@ from phosphene.progress import Started, Step, run
 both = pytest.mark.parametrize("attack", [fab, fab_targeted])
 
 
-def smallest(module: nn.Module, images: Tensor, labels: Tensor, norm: str) -> Tensor:
+def smallest(module: nn.Module, images: Tensor, labels: Tensor, norm: Norm) -> Tensor:
     """`[N]`, the distance to the nearest other class of a linear network, 0 and 1 being far away."""
     weights: Tensor = module[1].weight.detach()  # type: ignore[index]
     logits = module(images).detach()
@@ -33,7 +35,7 @@ def smallest(module: nn.Module, images: Tensor, labels: Tensor, norm: str) -> Te
 @pytest.mark.parametrize("count", [1, 7, 64])
 @pytest.mark.parametrize("final", [True, False])
 def test_the_change_is_nearly_the_smallest(
-    attack: Callable, norm: str, shape: tuple[int, ...], count: int, final: bool
+    attack: Callable, norm: Norm, shape: tuple[int, ...], count: int, final: bool
 ) -> None:
     module, images = plane(shape), greys(shape, count)
     labels = seen(module, images)
@@ -48,7 +50,7 @@ def test_the_change_is_nearly_the_smallest(
 
 @both
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_the_box_is_kept_where_it_is_near(attack: Callable, norm: str) -> None:
+def test_the_box_is_kept_where_it_is_near(attack: Callable, norm: Norm) -> None:
     module = plane((1, 8, 8))
     images = noise(20).round()  # black and white: half of all directions are closed
     labels = seen(module, images)
@@ -99,7 +101,7 @@ def test_restarts_never_make_it_longer() -> None:
 def test_neighbours_do_not_matter(attack: Callable) -> None:
     module, images = bent(double=True), noise(7).double()
     labels = seen(module, images)
-    options = {"steps": 6, "restarts": 2, "seed": 4}
+    options: dict[str, Any] = {"steps": 6, "restarts": 2, "seed": 4}
     whole = done(attack(module, images, labels, **options))
     for batch in ([0], [6, 2, 5], [*reversed(range(7))]):
         part = done(attack(module, images[batch], labels[batch], **options))
@@ -144,8 +146,9 @@ def test_events_count_the_steps() -> None:
 
 @pytest.mark.parametrize("name", ["steps", "restarts", "classes"])
 def test_wrong_arguments(name: str) -> None:
+    options: dict[str, Any] = {name: 0}
     with pytest.raises(PhospheneError, match=f"{name} start at 1"):
-        done(fab(bent(), noise(1), torch.tensor([0]), **{name: 0}))
+        done(fab(bent(), noise(1), torch.tensor([0]), **options))
 
 
 @pytest.mark.shared

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from phosphene.attacks import plane
+from phosphene.attacks.ball import Norm
 
 
-def slowly(x: Tensor, weights: Tensor, value: float, norm: str) -> Tensor:
+def slowly(x: Tensor, weights: Tensor, value: float, norm: Norm) -> Tensor:
     """One image in float64: bisection for the multiplier, value by value."""
 
     def change(time: float) -> Tensor:
@@ -40,7 +41,7 @@ pixel = st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0, 1))
 @example([(0.0, 1.0), (1.0, -1.0)], 2.0, "linf")  # no room at all
 @example([(0.5, 0.0)], 1.0, "l2")  # no slope
 @example([(0.5, 1.0), (0.2, 2.0)], 0.0, "l2")  # on the plane
-def test_projection(pairs: list[tuple[float, float]], value: float, norm: str) -> None:
+def test_projection(pairs: list[tuple[float, float]], value: float, norm: Norm) -> None:
     x, weights = torch.tensor(pairs, dtype=torch.double).T
     found = plane.project(x[None], weights[None], torch.tensor([value]).double(), norm)[0]  # type: ignore[arg-type]
     expected = slowly(x, weights, value, norm)
@@ -55,7 +56,7 @@ def test_projection(pairs: list[tuple[float, float]], value: float, norm: str) -
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_large_pictures_reach_the_plane(norm: str) -> None:
+def test_large_pictures_reach_the_plane(norm: Norm) -> None:
     generator = torch.Generator().manual_seed(1)
     x = torch.rand(16, 5000, generator=generator)
     x[:, ::3] = x[:, ::3].round()  # many without room on one side

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,32 +12,21 @@ from lenet import digits, lenet
 from planes import Bent, bent, done, greys, noise, plane, seen
 from torch import Tensor, nn
 
-from phosphene.attacks import square as module_under_test
+from phosphene.attacks.ball import Norm
 from phosphene.attacks.scores import margin
 from phosphene.attacks.square import pattern, share, side, square
 from phosphene.errors import PhospheneError
 from phosphene.progress import Started, Step, run
 
+module_under_test = importlib.import_module("phosphene.attacks.square")
 norms = pytest.mark.parametrize(("norm", "eps"), [("linf", 0.02), ("l2", 0.15)])
 
 
 def test_the_schedule() -> None:
-    shares = {
-        0: 1,
-        10: 1,
-        11: 2,
-        51: 4,
-        201: 8,
-        501: 16,
-        1001: 32,
-        2001: 64,
-        4001: 128,
-        6001: 256,
-        8001: 512,
-        9999: 512,
-    }
-    for query, divided in shares.items():
-        assert share(query, 10_000, 0.8) == 0.8 / divided
+    starts = [0, 11, 51, 201, 501, 1001, 2001, 4001, 6001, 8001]
+    for halvings, query in enumerate(starts):
+        assert share(query, 10_000, 0.8) == 0.8 / 2**halvings
+        assert query == 0 or share(query - 1, 10_000, 0.8) == 0.8 / 2 ** (halvings - 1)
     assert share(26, 5_000, 0.8) == 0.8 / 4  # stretched to other numbers
 
 
@@ -65,7 +56,7 @@ def test_the_bump_is_the_papers_sum() -> None:
 
 @norms
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 10, 6), (2, 4, 4), (1, 2, 3)])
-def test_images_stay_in_the_ball(norm: str, eps: float, shape: tuple[int, ...]) -> None:
+def test_images_stay_in_the_ball(norm: Norm, eps: float, shape: tuple[int, ...]) -> None:
     module, images = bent(shape[0]), torch.rand(6, *shape)
     found = done(square(module, images, seen(module, images), eps=eps, norm=norm, steps=60))
     size = found.linf if norm == "linf" else found.l2
@@ -74,17 +65,19 @@ def test_images_stay_in_the_ball(norm: str, eps: float, shape: tuple[int, ...]) 
 
 
 class Notes(Bent):
-    """Keeps the margins that it has given."""
+    """Keeps the margins that it has given, once there is a list for them."""
+
+    margins: list[float] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         logits = super().forward(x)
-        if hasattr(self, "margins"):
+        if self.margins is not None:
             self.margins += margin(logits, torch.zeros(len(x), dtype=torch.long)).tolist()
         return logits
 
 
 @norms
-def test_the_best_is_kept(norm: str, eps: float) -> None:
+def test_the_best_is_kept(norm: Norm, eps: float) -> None:
     module = Notes().eval()
     module.fc.bias.data[0] += 50  # everything is of class 0
     module.margins = []
@@ -96,7 +89,7 @@ def test_the_best_is_kept(norm: str, eps: float) -> None:
 
 
 @norms
-def test_more_queries_come_nearer(norm: str, eps: float) -> None:
+def test_more_queries_come_nearer(norm: Norm, eps: float) -> None:
     module, images = plane((3, 8, 8), classes=2), greys((3, 8, 8), 4)
     labels = seen(module, images)
     before = margin(module(images).detach(), labels)
@@ -125,17 +118,18 @@ def test_answers_that_are_known_are_not_asked_for(monkeypatch: pytest.MonkeyPatc
 
 
 @norms
-def test_neighbours_do_not_matter_and_seeds_do(norm: str, eps: float) -> None:
+def test_neighbours_do_not_matter_and_seeds_do(norm: Norm, eps: float) -> None:
     module, images = bent(double=True), noise(7).double()
     labels = seen(module, images)
-    options = {"eps": eps, "norm": norm, "steps": 300, "seed": 4}
+    options: dict[str, Any] = {"eps": eps, "norm": norm, "steps": 300, "seed": 4}
     whole = done(square(module, images, labels, **options))
     for batch in ([0], [6, 2, 5], [*reversed(range(7))]):
         part = done(square(module, images[batch], labels[batch], **options))
         torch.testing.assert_close(part.images, whole.images[batch], atol=1e-9, rtol=0)
         assert torch.equal(part.success, whole.success[batch])
         assert torch.equal(part.forwards, whole.forwards[batch])
-    other = done(square(module, images, labels, **options | {"seed": 5}))
+    options["seed"] = 5
+    other = done(square(module, images, labels, **options))
     assert not torch.equal(other.images, whole.images)
 
 
@@ -152,7 +146,7 @@ class Rounds(nn.Module):
 
 
 @norms
-def test_it_needs_no_gradients(norm: str, eps: float) -> None:
+def test_it_needs_no_gradients(norm: Norm, eps: float) -> None:
     module, images = Rounds(plane((3, 8, 8))), greys((3, 8, 8), 6)
     labels = seen(module, images)
     found = done(square(module, images, labels, eps=eps * 10, norm=norm, steps=200))
@@ -176,7 +170,8 @@ def test_masks_and_files() -> None:
     labels = seen(module, images)
     mask = torch.zeros(1, 1, 8, 8)
     mask[..., :4] = 1
-    for norm, eps in (("linf", 8 / 255), ("l2", 0.3)):
+    balls: list[tuple[Norm, float]] = [("linf", 8 / 255), ("l2", 0.3)]
+    for norm, eps in balls:
         found = done(square(module, images, labels, eps=eps, norm=norm, steps=60, mask=mask, quantize=True))
         assert torch.equal((found.images * 255).round() / 255, found.images)
         assert torch.equal(found.images[..., 4:], images[..., 4:]) and found.linf.max() > 0
@@ -194,7 +189,7 @@ def test_events_count_the_queries() -> None:
     ("options", "message"),
     [({"p_init": 0.0}, "p_init"), ({"p_init": 1.5}, "p_init"), ({"steps": 0}, "steps"), ({"restarts": 0}, "restarts")],
 )
-def test_wrong_arguments(options: dict, message: str) -> None:
+def test_wrong_arguments(options: dict[str, Any], message: str) -> None:
     with pytest.raises(PhospheneError, match=message):
         done(square(bent(), noise(1), torch.tensor([0]), eps=0.1, **options))
 

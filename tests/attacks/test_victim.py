@@ -151,9 +151,10 @@ def test_networks_without_gradients_are_told(kind: type[Rounds], attack: Callabl
 
 
 def test_one_image_without_a_gradient_is_no_reason_to_stop() -> None:
-    module = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
-    module[1].weight.data = torch.rand(3, 4)
-    module[1].bias.data.fill_(-0.5)
+    late = nn.Linear(4, 3)
+    late.weight.data = torch.rand(3, 4)
+    late.bias.data.fill_(-0.5)
+    module = nn.Sequential(nn.Flatten(), late, nn.ReLU(), nn.Linear(3, 2))
     dark = torch.zeros(1, 1, 2, 2)
     found = done(pgd(module, dark, seen(module, dark), eps=0.01, random_start=False, steps=3))
     assert not found.success.any() and torch.equal(found.images, dark)

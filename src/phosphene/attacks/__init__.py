@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+from phosphene.attacks.apgd import apgd, apgd_targeted
+from phosphene.attacks.autoattack import AutoAttacked, Stage, standard
 from phosphene.attacks.ball import Ball, Norm
 from phosphene.attacks.carlini_wagner import carlini_wagner
 from phosphene.attacks.deepfool import deepfool
+from phosphene.attacks.fab import fab, fab_targeted
 from phosphene.attacks.fgsm import fgsm
 from phosphene.attacks.fooling import Fooled, fool
 from phosphene.attacks.momentum import mi_fgsm, ni_fgsm
 from phosphene.attacks.pgd import bim, pgd
 from phosphene.attacks.result import Result
+from phosphene.attacks.square import square
 
 __all__ = [
+    "AutoAttacked",
     "Ball",
     "Fooled",
     "Norm",
     "Result",
+    "Stage",
+    "apgd",
+    "apgd_targeted",
     "bim",
     "carlini_wagner",
     "deepfool",
+    "fab",
+    "fab_targeted",
     "fgsm",
     "fool",
     "mi_fgsm",
     "ni_fgsm",
     "pgd",
+    "square",
+    "standard",
 ]

@@ -107,6 +107,7 @@ def apgd_targeted(
     steps: int = 100,
     classes: int = 9,
     restarts: int = 1,
+    patience: float | None = None,
     seed: int = 0,
     keys: Sequence[int | str] | None = None,
     mask: Tensor | None = None,
@@ -119,7 +120,11 @@ def apgd_targeted(
 
     Args:
         classes: how many, the one that is likeliest in the original first; at most all but the label.
+        patience: an image leaves a run at a checkpoint if so many times what it has gained since the last one would not fool
+            the network. None: it never does.
     """
+    if patience is not None:
+        checks.positive(patience, "patience")
     checks.count(steps, "steps")
     checks.count(classes, "classes")
     checks.count(restarts, "restarts")
@@ -143,7 +148,7 @@ def apgd_targeted(
             def score(logits: Tensor, which: Tensor, goal: Tensor = goal) -> Tensor:
                 return scores.dlr_targeted(logits, trial.labels[which], goal[which])
 
-            yield from climb(trial, score, steps, turn)
+            yield from climb(trial, score, steps, turn, patience)
         return trial.result()
 
 
@@ -200,6 +205,12 @@ class Run:
         self.best_gradient = torch.where(where, gradient, self.best_gradient)
         self.best_value = torch.where(better, value, self.best_value)
 
+    def hopeful(self, patience: float | None) -> Tensor:
+        """`[n]`, whether `patience` times the gain since the last checkpoint would bring the score to 0."""
+        if patience is None:
+            return torch.ones_like(self.halved)
+        return self.best_value + patience * (self.best_value - self.marked) >= 0
+
     def check(self, taken: int) -> None:
         """A checkpoint, `taken` steps after the last one."""
         stuck = ~self.halved & (self.best_value <= self.marked)
@@ -213,8 +224,10 @@ class Run:
         self.value = torch.where(self.halved, self.best_value, self.value)
 
 
-def climb(trial: Trial, score: Score, steps: int, turn: int) -> Job[None]:
+def climb(trial: Trial, score: Score, steps: int, turn: int, patience: float | None = None) -> Job[None]:
     """One run of Algorithm 1 for all open images, from a random point. Run number `turn`.
+
+    With `patience`, the score is above 0 where the network is fooled.
 
     Raises:
         NetworkError: the network's gradients are 0 everywhere.
@@ -232,8 +245,9 @@ def climb(trial: Trial, score: Score, steps: int, turn: int) -> Job[None]:
         run.moved(x, value, gradient)
         run = run.only(~fooled)
         if step + 1 in stops:
+            hopeful = run.hopeful(patience)
             run.check(step + 1 - last)
-            last = step + 1
+            run, last = run.only(hopeful), step + 1
         yield Step(turn * steps + step + 1, float(len(run.which)))
 
 

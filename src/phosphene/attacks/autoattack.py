@@ -4,6 +4,11 @@
 
 Each one gets the images that are still robust. There is nothing to tune, so that numbers can be compared.
 
+Most of the time goes into images that nothing will ever fool. A run of the last three gives an image up once it is hopeless:
+if ten times what the last phase (about a tenth of the run) has gained would not fool the network, though gains shrink from
+phase to phase. On the MNIST networks that it was measured on, this spares more than half of all passes and changes no
+verdict. `patience=None` is the paper to the letter: what is fooled with patience is fooled without, too, by the same images.
+
 Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks", ICML 2020,
 section 6.
 """
@@ -14,7 +19,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
-import torch
 from torch import Tensor, nn
 
 from phosphene.attacks import checks
@@ -80,6 +84,7 @@ def standard(
     steps: int = 100,
     queries: int = 5000,
     classes: int = 9,
+    patience: float | None = 10.0,
     stages: Sequence[Name] = STANDARD,
     seed: int = 0,
     keys: Sequence[int | str] | None = None,
@@ -98,6 +103,7 @@ def standard(
         steps: of APGD and FAB, for each class aimed at.
         queries: of Square.
         classes: how many classes APGD-T and FAB-T aim at; at most all but the label.
+        patience: how many times the last phase's gain may be hoped for, see above. None: without end.
         stages: which attacks, in which order.
         seed: decides all random numbers.
         keys, mask, quantize, probabilities: see `trial.attacked`.
@@ -111,12 +117,12 @@ def standard(
     for name in stages:
         if name not in STAGES:
             raise PhospheneError(f"unknown stage '{name}': choose from {', '.join(STANDARD)}")
-    gradient: dict[str, Any] = {"steps": steps}
-    options = {
-        "apgd-ce": gradient,
-        "apgd-t": gradient | {"classes": classes},
-        "fab-t": gradient | {"classes": classes},
-        "square": {"steps": queries},
+    towards = {"steps": steps, "classes": classes, "patience": patience}
+    options: dict[Name, dict[str, Any]] = {
+        "apgd-ce": {"steps": steps},
+        "apgd-t": towards,
+        "fab-t": towards,
+        "square": {"steps": queries, "patience": patience},
     }
     shared = {"norm": norm, "seed": seed, "quantize": quantize, "probabilities": probabilities}
     with attacked(network, images, labels, eps=eps, keys=keys, mask=mask, **shared) as trial:
@@ -156,4 +162,3 @@ def _taken(trial: Trial, which: Tensor, found: Result) -> int:
     trial.images[which] = found.images
     trial.fooled[which] = got
     return int(got.sum())
-

@@ -121,7 +121,8 @@ def _affordable(levels: Tensor, radius: Tensor) -> Tensor:
     down = flat.trunc().abs().long()
     gone = flat.abs() - down
     # From m to m + 1 levels costs 2 m + 1 of the radius squared: whole numbers, so that the sums are exact.
-    room = (radius.double().square() + 1e-4).clamp(max=2.0**62).floor().long() - down.square().sum(1, keepdim=True)
+    square = (radius.cpu().double().square() + 1e-4).clamp(max=2.0**62).floor().long()  # no float64 on MPS
+    room = square.to(levels.device) - down.square().sum(1, keepdim=True)
     order = gone.argsort(dim=1, descending=True, stable=True)
     wants = (gone >= 0.5).gather(1, order)
     price = ((2 * down + 1).gather(1, order) * wants).cumsum(1)

@@ -28,7 +28,7 @@ from phosphene.progress import Job, Started, Step
 
 EDGE = 1 - 1e-6  # the tanh of an infinite w is 1: black and white begin a little inside
 MANY = 10.0  # c grows so fast while nothing fools
-STALLED = 0.9999  # the loss has to fall below this share of itself within a tenth of the steps
+STALLED = 0.9999  # within a tenth of the steps the lowest loss has to fall below this share of itself
 BETA1, BETA2, ADAM_EPS = 0.9, 0.999, 1e-8
 
 
@@ -135,7 +135,7 @@ def _minimise(
     here = torch.arange(len(which), device=which.device)  # places in `which` of what still moves
     w = torch.atanh((2 * trial.originals[which] - 1) * EDGE)
     first, second = torch.zeros_like(w), torch.zeros_like(w)
-    last = torch.full_like(c, torch.inf)
+    lowest, last = torch.full_like(c, torch.inf), torch.full_like(c, torch.inf)
 
     def lead(logits: Tensor, own: Tensor) -> Tensor:
         return (-trial.margin(logits, own)).clamp(min=-confidence)
@@ -149,7 +149,7 @@ def _minimise(
         if count == 1:
             trial.need_slope(gradient)
         hit[here] |= trial.offer_smallest(shown, own, logits, confidence)
-        loss = change.square().flatten(1).sum(1) + c[here] * f
+        lowest[here] = lowest[here].minimum(change.square().flatten(1).sum(1) + c[here] * f)
         slope = 2 * change + c[here].view(-1, 1, 1, 1) * gradient
         slope = ball.masked(slope) * (1 - torch.tanh(w).square()) / 2
         first = BETA1 * first + (1 - BETA1) * slope
@@ -157,8 +157,8 @@ def _minimise(
         w = w - step * (first / (1 - BETA1**count)) / ((second / (1 - BETA2**count)).sqrt() + ADAM_EPS)
         yield Step(before + count, float(len(trial.open())), trial.images if w.shape[1] == 3 else None)
         if count % max(1, steps // 10) == 0:
-            going = loss < STALLED * last[here]
-            last[here] = loss
+            going = lowest[here] < STALLED * last[here]
+            last = lowest.clone()
             here, w, first, second = here[going], w[going], first[going], second[going]
             if not len(here):
                 break

@@ -75,7 +75,8 @@ def ball(eps: float | Tensor | None, norm: Norm, mask: Tensor | None, images: Te
         PhospheneError: a radius that is negative, NaN, in units of [0, 255], or not one for each image; a mask of another
             shape or of other values than 0 and 1; an unknown norm.
     """
-    found = Ball(norm, math.inf if eps is None else eps)
+    radii = eps if eps is None or isinstance(eps, (int, float)) else torch.as_tensor(eps).detach().to(images)
+    found = Ball(norm, math.inf if radii is None else radii)
     if eps is not None:
         _radius(found, images)
     return found if mask is None else Ball(norm, found.eps, _mask(mask, images))

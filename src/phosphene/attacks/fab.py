@@ -32,6 +32,8 @@ ALPHA_MAX = 0.1
 ETA = 1.05
 BETA = 0.9
 FINAL = 3
+PHASE = 5  # steps after which hope is looked at
+BARREN = 20  # steps after which an image that has not been misread once is given up; it took 8 where it happened at all
 WIDE = {"linf": 0.3, "l2": 2.0}  # how far off a restart may begin where nothing has fooled and there is no eps
 
 
@@ -46,6 +48,7 @@ def fab(
     classes: int = 9,
     restarts: int = 1,
     final: bool = True,
+    patience: float | None = None,
     seed: int = 0,
     keys: Sequence[int | str] | None = None,
     mask: Tensor | None = None,
@@ -65,6 +68,8 @@ def fab(
         classes: only so many other classes are looked at, the likeliest in the original; 9 are all of ten.
         restarts: how many runs, the first from the original, the others from random points near it.
         final: search the line to the original in the end (paper, section 3.2); with eps it would change nothing.
+        patience: with eps, an image leaves a run if so many times what the last five steps have brought it nearer would not
+            bring it into its ball, or if twenty steps have not made it misread at all. None: it never does.
         seed: of the restarts.
         keys, mask, quantize, probabilities: see `trial.attacked`.
 
@@ -72,7 +77,7 @@ def fab(
         PhospheneError: images, labels, a ball or numbers that make no sense.
         NetworkError: a network without gradients, or with fewer than two classes.
     """
-    _check(steps, classes, restarts)
+    _check(steps, classes, restarts, patience)
     yield Started("fab", restarts * steps)
     with attacked(
         network,
@@ -88,7 +93,7 @@ def fab(
     ) as trial:
         others = scores.likeliest(trial.logits, trial.labels, classes)
         for restart in range(restarts):
-            yield from _run(trial, others, steps, restart, restart * steps)
+            yield from _run(trial, others, steps, restart, restart * steps, patience)
         return _ended(trial, final)
 
 
@@ -103,6 +108,7 @@ def fab_targeted(
     classes: int = 9,
     restarts: int = 1,
     final: bool = True,
+    patience: float | None = None,
     seed: int = 0,
     keys: Sequence[int | str] | None = None,
     mask: Tensor | None = None,
@@ -116,7 +122,7 @@ def fab_targeted(
     Args:
         classes: how many, the one that is likeliest in the original first; at most all but the label.
     """
-    _check(steps, classes, restarts)
+    _check(steps, classes, restarts, patience)
     with attacked(
         network,
         images,
@@ -132,17 +138,21 @@ def fab_targeted(
         towards = scores.likeliest(trial.logits, trial.labels, classes).split(1, dim=1)
         yield Started("fab-t", restarts * len(towards) * steps)
         for number, goal in enumerate(list(towards) * restarts):
-            yield from _run(trial, goal, steps, number // len(towards), number * steps)
+            yield from _run(trial, goal, steps, number // len(towards), number * steps, patience)
         return _ended(trial, final)
 
 
-def _check(steps: int, classes: int, restarts: int) -> None:
+def _check(steps: int, classes: int, restarts: int, patience: float | None) -> None:
     checks.count(steps, "steps")
     checks.count(classes, "classes")
     checks.count(restarts, "restarts")
+    if patience is not None:
+        checks.positive(patience, "patience")
 
 
-def _run(trial: Trial, classes: Tensor, steps: int, restart: int, before: int) -> Job[None]:
+def _run(
+    trial: Trial, classes: Tensor, steps: int, restart: int, before: int, patience: float | None = None
+) -> Job[None]:
     """Algorithm 1 for all that are not fooled inside their ball, from the original or (`restart` > 0) a random point.
 
     A step looks at the new point once, for what it is read as and for the next plane; only a point that was misread, and is
@@ -152,10 +162,16 @@ def _run(trial: Trial, classes: Tensor, steps: int, restart: int, before: int) -
     if len(which) == 0:
         return
     x = _start(trial, which, restart)
+    near = last = torch.full_like(x[:, 0, 0, 0], torch.inf)
     for step in range(steps):
-        value, gradient, misread, done = _look(trial, x, which, classes)
-        if bool(done.any()):
-            x, which, value, gradient, misread = (one[~done] for one in (x, which, value, gradient, misread))
+        value, gradient, misread, gone = _look(trial, x, which, classes)
+        near = torch.where(misread, near.minimum(_size(trial, x, which)), near)
+        if patience is not None and step and step % PHASE == 0:
+            gone |= _hopeless(near, last, trial.ball.at(which).radius(x).view(-1), patience, step)
+            last = near
+        if bool(gone.any()):
+            parts = (x, which, value, gradient, misread, near, last)
+            x, which, value, gradient, misread, near, last = (one[~gone] for one in parts)
         if len(which) == 0:
             return
         if bool(misread.any()):
@@ -166,6 +182,16 @@ def _run(trial: Trial, classes: Tensor, steps: int, restart: int, before: int) -
         yield Step(before + step + 1, float(len(which)))
     shown = trial.shown(x, which)
     trial.offer_smallest(shown, which, trial.victim.logits(shown, which))
+
+
+def _hopeless(near: Tensor, last: Tensor, radius: Tensor, patience: float, step: int) -> Tensor:
+    """`[n]`; `near` and `last`: how far the nearest misread point is, and was a phase ago, infinity where there is none."""
+    slow = last.isfinite() & (near - patience * (last - near) > radius)
+    return slow | (near.isinf() & radius.isfinite() & (step >= BARREN))
+
+
+def _size(trial: Trial, x: Tensor, which: Tensor) -> Tensor:
+    return trial.ball.size(x - trial.originals[which])
 
 
 def _hunted(trial: Trial) -> Tensor:
@@ -183,7 +209,7 @@ def _start(trial: Trial, which: Tensor, restart: int) -> Tensor:
     originals, ball = trial.originals[which], trial.ball.at(which)
     if restart == 0:
         return originals.clone()
-    so_far = torch.where(trial.fooled[which], ball.size(trial.images[which] - originals), torch.inf)
+    so_far = torch.where(trial.fooled[which], _size(trial, trial.images[which], which), torch.inf)
     reach = ball.radius(originals).view(-1).minimum(so_far)
     reach = torch.where(reach.isfinite(), reach, WIDE[ball.norm]) / 2
     return trial.dice.inside(replace(ball, eps=reach), originals, which, restart)

@@ -135,7 +135,7 @@ def _climb(trial: Trial, steps: int, step: float | None, decay: float, look_ahea
         return
     centre, ball = trial.originals[which], trial.ball.at(which)
     memory = torch.zeros_like(centre)
-    one = ball.radius(centre) / steps if step is None else torch.full((1, 1, 1, 1), step).to(centre)
+    one = ball.radius(centre) / steps if step is None else centre.new_full((1, 1, 1, 1), step)
     length = one.expand(len(which), 1, 1, 1)
 
     def move(current: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from phosphene.attacks import checks
@@ -138,7 +137,7 @@ def _one_start(trial: Trial, steps: int, step: float | None, turn: int | None) -
         return
     centre, ball = trial.originals[which], trial.ball.at(which)
     start = centre if turn is None else trial.dice.inside(ball, centre, which, turn)
-    one = ball.radius(centre) * (REACH / steps) if step is None else torch.full((1, 1, 1, 1), step).to(centre)
+    one = ball.radius(centre) * (REACH / steps) if step is None else centre.new_full((1, 1, 1, 1), step)
     length = one.expand(len(which), 1, 1, 1)
 
     def move(current: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:

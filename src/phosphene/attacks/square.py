@@ -30,6 +30,7 @@ from phosphene.progress import Job, Started, Step
 HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries
 TILES = 5  # along a side of the first pattern, l2
 BLOCK = 250  # queries whose random numbers are drawn at once
+PHASES = 10  # of a run, after each of which hope is looked at
 REMEMBERED = 2**14  # proposals of one size that are remembered, if there are no more
 
 
@@ -43,6 +44,7 @@ def square(
     steps: int = 5000,
     p_init: float = 0.8,
     restarts: int = 1,
+    patience: float | None = None,
     seed: int = 0,
     keys: Sequence[int | str] | None = None,
     mask: Tensor | None = None,
@@ -63,6 +65,8 @@ def square(
         steps: queries of each run, at most.
         p_init: share of the picture that the first squares cover.
         restarts: how many runs.
+        patience: an image leaves a run if so many times what the last tenth of the queries has gained would not fool the
+            network. None: it never does.
         seed: decides all proposals, for each image by its own values, whatever else is in the batch.
         keys, mask, quantize, probabilities: see `trial.attacked`.
 
@@ -71,6 +75,8 @@ def square(
     """
     checks.count(steps, "steps")
     checks.count(restarts, "restarts")
+    if patience is not None:
+        checks.positive(patience, "patience")
     if not 0 < p_init <= 1:
         raise PhospheneError(f"p_init is a share of the picture, above 0 and at most 1, got {p_init}")
     with attacked(
@@ -87,7 +93,7 @@ def square(
     ) as trial:
         yield Started("square", restarts * steps)
         for restart in range(restarts):
-            yield from _run(trial, steps, p_init, restart)
+            yield from _run(trial, steps, p_init, restart, patience)
         return trial.result()
 
 
@@ -115,6 +121,7 @@ class Run:
         origin: `[n, C, P]`, the originals.
         x: `[n, C, P]`, the best so far.
         value: `[n]`, their margins.
+        marked: `[n]`, what they were when hope was looked at last.
         radius: `[n, 1, 1]`.
         allowed: `[n, 1 or C, P]`, where they may change.
     """
@@ -124,6 +131,7 @@ class Run:
     origin: Tensor
     x: Tensor
     value: Tensor
+    marked: Tensor
     radius: Tensor
     allowed: Tensor
 
@@ -134,7 +142,7 @@ class Run:
         return Run(*(getattr(self, field.name)[kept] for field in fields(self)))
 
 
-def _run(trial: Trial, steps: int, p_init: float, restart: int) -> Job[None]:
+def _run(trial: Trial, steps: int, p_init: float, restart: int, patience: float | None) -> Job[None]:
     which = trial.open()
     if len(which) == 0:
         return
@@ -158,6 +166,9 @@ def _run(trial: Trial, steps: int, p_init: float, restart: int) -> Job[None]:
             fresh, x = torch.ones_like(run.which, dtype=torch.bool), _l2(run, drawn, length, size)
         if bool(fresh.any()):
             run = _taken(trial, run, fresh, x, memory)
+        if patience is not None and query % max(1, steps // PHASES) == 0:
+            run = run.only(run.value + patience * (run.value - run.marked) >= 0)
+            run.marked = run.value.clone()
         yield Step(restart * steps + query, float(len(run.which)))
 
 
@@ -170,8 +181,8 @@ def _begun(trial: Trial, which: Tensor, restart: int) -> Run:
     x = (origin + radius * change * allowed).clamp(0, 1)
     value, fooled = _look(trial, x, which)
     rows = torch.arange(len(which), device=which.device)
-    run = Run(which, rows, origin.flatten(2), x.flatten(2), value, radius.flatten(2), allowed.flatten(2))
-    return run.only(~fooled)
+    origin, x, radius, allowed = (one.flatten(2) for one in (origin, x, radius, allowed))
+    return Run(which, rows, origin, x, value, value.clone(), radius, allowed).only(~fooled)
 
 
 def _look(trial: Trial, x: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
