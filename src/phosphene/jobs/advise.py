@@ -27,7 +27,7 @@ from phosphene.training.folder import Examples
 from phosphene.training.probe import Probe
 from phosphene.training.probe import probe as fit_probe
 from phosphene.training.scores import Scores
-from phosphene.training.settings import FinetuneSettings
+from phosphene.training.settings import BOLD, FinetuneSettings
 
 WITHIN = 0.01
 """The advice is right if no recipe is more accurate than the advised one by more than this."""
@@ -92,14 +92,17 @@ class Way:
 
 
 def ways(stages: Sequence[str], photographs: int, epochs: int = FinetuneSettings.epochs) -> dict[Recipe, Way]:
-    """The four recipes for a network with these stages, and so many photographs to learn from."""
+    """The four recipes for a network with these stages, and so many photographs to learn from.
+
+    All layers are trained where data is different: there the features have to change, which takes the bold rate.
+    """
     layers = f"last:{max(1, min(_FEW, len(stages) - 1))}"
     more = {"batch": batch_of(photographs), "epochs": epochs}
     return {
         "top": Way("linear classifier on the top layer", "probe", {"layers": [stages[-1]]}),
         "stages": Way("linear classifier on the best stage", "probe", {}),
         "few-layers": Way(f"fine-tune a few layers ({layers})", "finetune", {"layers": layers, **more}),
-        "many-layers": Way("fine-tune all layers", "finetune", {"layers": "all", **more}),
+        "many-layers": Way("fine-tune all layers", "finetune", {"layers": "all", "rate": BOLD, **more}),
     }
 
 

@@ -42,9 +42,9 @@ Recipe: TypeAlias = Literal["top", "stages", "few-layers", "many-layers"]
 Sureness: TypeAlias = Literal["low", "medium", "high"]
 
 MANY = 50
-"""Training photographs of a class from which there is "quite a lot of data". A round number between what clearly is little and
-what clearly isn't: with 5 and 20 digits of MNIST a class fine-tuning lost to a linear classifier on an earlier stage, and with
-200 it won. On data like ImageNet it mattered little, with 5 to 150. Where it lies exactly nobody knows: hence its slope."""
+"""Training photographs of a class from which there is "quite a lot of data". A round number between what clearly is little
+and what may be a lot: with 5 and 20 digits of MNIST a class fine-tuning lost to a linear classifier on an earlier stage. On
+data like ImageNet it mattered little, with 5 to 150. Where it lies exactly nobody knows: hence its slope."""
 SLOPE = 2.0
 """Log odds of "quite a lot" for each doubling: at half or twice `MANY` they are 1 : 7."""
 USUAL = 1.4
