@@ -56,7 +56,7 @@ lint: $(VENV)/.installed-test
 # lucent's own requirements pin old packages, so it comes without them.
 bench: $(VENV)/.installed-test
 	$(PIP) install --quiet kornia decorator ipython && $(PIP) install --quiet --no-deps torch-lucent neural-style
-	cd benchmarks && for each in accuracy taps explain focus fooling synthesize style transfer tour; do \
+	cd benchmarks && for each in accuracy taps explain focus fooling synthesize style transfer advice tour; do \
 		echo "== $$each"; ../$(BIN)/python $$each.py || exit 1; done
 
 docs: $(VENV)/.installed-test browser

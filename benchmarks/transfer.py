@@ -11,7 +11,6 @@ import argparse
 import statistics
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +33,6 @@ from phosphene.training.probe import Probe, probe
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 NET = "efficientnet_lite0"
 SEEDS = range(5)
-LEAST = {"hymenoptera probe": 0.95, "hymenoptera finetune": 0.96, "imagenette160 probe": 0.97}
-
 
 def read(name: str, seed: int = 0) -> Examples:
     return run(examples(DATA / name, seed=seed))
@@ -153,12 +150,6 @@ def _tutorial_batches(found: Examples, batch: int) -> Any:
 
 
 # -- the lecture's questions ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Question:
-    name: str
-    rows: list[dict[str, Any]]
 
 
 def digits(folder: Path, train: int, val: int) -> Examples:

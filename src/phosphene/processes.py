@@ -109,7 +109,7 @@ def begin() -> None:
     from torch import distributed
     from torch.distributed.distributed_c10d import PrefixStore
 
-    with _others():
+    with others():
         if not distributed.is_initialized():
             cuda = torch.cuda.is_available() and distributed.is_nccl_available() and _own_gpus()
             if cuda:
@@ -139,7 +139,7 @@ def gather(part: Part) -> list[Part]:
     from torch import distributed
 
     parts: list[Any] = [None] * count()
-    with _others():
+    with others():
         distributed.all_gather_object(parts, part, group=_meeting.group)
     return parts
 
@@ -211,7 +211,7 @@ def _store() -> Store:
 
 
 @contextmanager
-def _others() -> Iterator[None]:
+def others() -> Iterator[None]:
     """Failures of the connection as one clear message; the process that failed has told its own."""
     try:
         yield

@@ -5,9 +5,9 @@
 Each one gets the images that are still robust. There is nothing to tune, so that numbers can be compared.
 
 Most of the time goes into images that nothing will ever fool. A run of the last three gives an image up once it is hopeless:
-if ten times what the last phase (about a tenth of the run) has gained would not fool the network, though gains shrink from
-phase to phase. On the MNIST networks that it was measured on, this spares more than half of all passes and changes no
-verdict. `patience=None` is the paper to the letter: what is fooled with patience is fooled without, too, by the same images.
+if ten times what the last phase has gained would not fool the network, though gains shrink from phase to phase. Phases go
+from checkpoint to checkpoint (APGD-T), are 5 steps (FAB-T) or a tenth of the queries (Square). `patience=None` is the paper
+to the letter; whatever is fooled with patience is fooled without, too.
 
 Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks", ICML 2020,
 section 6.

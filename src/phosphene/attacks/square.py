@@ -296,7 +296,9 @@ def _tiles(draws: list[torch.Generator], like: Tensor) -> Tensor:
 def pattern(length: int) -> Tensor:
     """`[length, length]` of norm 1: a bump in the upper half, the same upside down in the lower (paper, eq. 2)."""
     half = length // 2
-    both = torch.cat([_bump(half, length), -_bump(length - half, length)])
+    bumps = [_bump(height, length) for height in (half, length - half)]
+    upper, lower = (bump / bump.norm().clamp(min=TINY) for bump in bumps)
+    both = torch.cat([upper, -lower])
     return both / both.norm()
 
 

@@ -21,7 +21,7 @@ Scores = Callable[[Tensor, Tensor], Tensor]
 TOGETHER = 64
 """Images that a network is given at once, where they are small enough."""
 
-PIXELS = {"cpu": TOGETHER * 64 * 64, "other": TOGETHER * 224 * 224}
+PIXELS = {"cpu": 2**15, "other": TOGETHER * 224 * 224}
 """Pixels that a plain module is given at once; on a CPU, more would leave its caches."""
 
 CACHED = 2**25

@@ -13,6 +13,7 @@ from phosphene.cli import output as write
 from phosphene.cli import terminal
 from phosphene.cli.learning import Folder, Overwrite, Size, SkipBad
 from phosphene.cli.options import OUTPUT, Net, Said, Source
+from phosphene.cli.runs import keep_apart
 from phosphene.errors import ImageError, OutputError
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def advise(
         "folder": str(folder), "net": net, **source.parameters(), "verify": verify, "epochs": epochs, "size": size,
         "skip_bad": skip_bad, "seed": seed,
     }  # fmt: skip
+    keep_apart(folder, out)
     if write.is_file(out) or (out.exists() and not out.is_dir()):
         raise OutputError(f"'{out}' is one file: --out needs a folder")
     _keep(out, overwrite)
@@ -65,7 +67,7 @@ def advise(
         outcome: Outcome = terminal.run(job("advise", workshop, parameters), said, workshop)
         written = _write(outcome, workshop, parameters, out, overwrite)
     for path, why in outcome.facts["skipped"].items():
-        terminal.warn(f"left out {path}: {why}", said)
+        terminal.warn(f"left out {path}: {why.removeprefix(f'{path} ')}", said)
     terminal.facts({"command": "advise", "written": [str(path) for path in written], **_own(outcome.facts)}, said)
     _print(outcome.facts, out, said)
 

@@ -29,6 +29,12 @@ EVERY = 60.0  # seconds between two states inside of an epoch
 _KEY = "phosphene"
 
 
+def keep_apart(folder: Path, out: Path) -> None:
+    """Raise an OutputError if `out` lies among the photographs: it would be taken for a class."""
+    if folder.resolve() in (out.resolve(), *out.resolve().parents):
+        raise OutputError(f"'{out}' lies among the photographs of '{folder}': give an --out elsewhere")
+
+
 class Run:
     """One folder.
 
@@ -56,8 +62,12 @@ class Run:
         if not processes.first():
             yield
             return
-        from phosphene.models.saved import MODEL
+        from phosphene.models.saved import MODEL, saved_file
 
+        keep_apart(Path(self.parameters["folder"]), self.folder)
+        own = saved_file(self.parameters["net"])
+        if own is not None and own.resolve().parent == self.folder.resolve():
+            raise OutputError(f"'{self.folder}' holds the network itself, which is kept: give another --out")
         for name in (MODEL, RECORD, STATE):
             if (self.folder / name).is_dir():
                 raise OutputError(f"'{self.folder / name}' is a folder: a file name is needed there")

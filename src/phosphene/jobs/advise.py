@@ -16,7 +16,7 @@ from phosphene.jobs.outcome import Outcome, Picture
 from phosphene.jobs.probe import stage_facts
 from phosphene.jobs.workshop import Workshop
 from phosphene.models import Network
-from phosphene.progress import Job
+from phosphene.progress import Job, whole
 from phosphene.report.advice_plots import CELLS, recipes_plot, table_plot
 from phosphene.report.learning_plots import depth_plot
 from phosphene.training.advise import MANY, Advice, Measured, Recipe, evidence, measure
@@ -129,7 +129,7 @@ def _verified(
             continue
         begun = time.monotonic()
         settings = FinetuneSettings(**way.options, seed=seed)
-        tuned = yield from finetune(network, examples, settings=settings, folder=features_folder())
+        tuned = yield from whole(finetune(network, examples, settings=settings, folder=features_folder()))
         rows.append(_row(recipe, way.name, tuned.scores, time.monotonic() - begun))
     return rows
 

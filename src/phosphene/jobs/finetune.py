@@ -15,10 +15,10 @@ from phosphene.jobs.outcome import Outcome, Picture
 from phosphene.jobs.probe import stage_facts
 from phosphene.jobs.workshop import Workshop
 from phosphene.models import Network
-from phosphene.models.weights import digest
 from phosphene.progress import Brake, Job
 from phosphene.report.learning_plots import curves_plot
 from phosphene.training.features import features_folder, stage_features
+from phosphene.training.features import key as features_key
 from phosphene.training.finetune import Finetuned
 from phosphene.training.finetune import finetune as tune
 from phosphene.training.folder import Examples
@@ -106,7 +106,7 @@ def finetune(
 
 def run_key(network: Network, examples: Examples, settings: FinetuneSettings) -> str:
     """64 hex digits that tell a training from all others: what it learns, from where, and how."""
-    known = [digest(network.module.state_dict()), repr(network.preprocess), examples.hash(), asdict(settings)]
+    known = [features_key(network, []), examples.hash(), asdict(settings)]
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
 
@@ -116,6 +116,8 @@ def _state(resume: tuple[State, str] | None, key: str) -> State | None:
     if given is None:
         return None
     state, its = given
+    if its != key and processes.restarted():  # of an older run, which this one was to replace
+        return None
     if its != key:
         raise PhospheneError(
             "this run was begun with other options, photographs or weights: give the same to go on, or --overwrite instead"

@@ -66,10 +66,13 @@ def load(
     if isinstance(net, nn.Module):
         network = _own(net, name or type(net).__name__, weights, labels, input_size, mean, std)
         return network if device == "auto" else network.to(where)
-    trained = saved.saved_file(net)
+    known = net in (*bundled.BUNDLED, *fetch.torchvision_names())  # a folder of that name is meant by ./NAME
+    trained = None if known else saved.saved_file(net)
     if trained is not None:
         return _saved(trained, name or net, weights, labels, input_size, mean, std).to(where)
-    if ".py:" in net:
+    if ".py:" in net and weights is not None and (own := saved.own_file(weights)) is not None:
+        network = _saved(own, name or net, None, labels, input_size, mean, std, code=net)
+    elif ".py:" in net:
         network = _own(_from_file(net), name or net, weights, labels, input_size, mean, std)
     else:
         network = _by_name(net, weights, labels, input_size, mean, std, listen)
@@ -83,23 +86,37 @@ def _architecture(net: str, network: Network) -> saved.Architecture:
     return saved.Architecture(net, outputs, features=not network.classifies and net in fetch.torchvision_names())
 
 
-def _saved(file: Path, name: str, other: Any, labels: Any, size: Any, mean: Any, std: Any) -> Network:
+def _saved(
+    file: Path, name: str, other: Any, labels: Any, size: Any, mean: Any, std: Any, *, code: str | None = None
+) -> Network:
     if any(option is not None for option in (other, labels, size, mean, std)):
         raise NetworkError(f"'{name}' has its own weights, classes and preprocessing: leave those options out")
-    return saved.rebuilt(file, _skeleton, name)
+    return saved.rebuilt(file, lambda made_of: _skeleton(made_of, file, code), name)
 
 
-def _skeleton(made_of: saved.Architecture) -> nn.Module:
-    """The module that `load(made_of.net)` would fill with weights."""
+def _skeleton(made_of: saved.Architecture, file: Path, code: str | None) -> nn.Module:
+    """The module that `load(made_of.net)` would fill with weights.
+
+    The name comes out of a file, perhaps from elsewhere: it runs no code that the user hasn't named (`code`), and fetches
+    nothing.
+    """
     net = made_of.net
-    if ".py:" in net:
-        made = _from_file(net)
+    if ".py:" in net or code is not None:
+        if code is None:
+            raise NetworkError(
+                f"that file's code would be run: name it yourself, --net FILE.py:FUNCTION --weights {file}"
+            )
+        made = _from_file(code)
         return made.module if isinstance(made, Network) else made
     if net.startswith("timm:") or net == "efficientnet_lite0":
         import timm
 
         short = "tf_efficientnet_lite0" if net == "efficientnet_lite0" else net.removeprefix("timm:")
+        if ":" in short or "/" in short or not timm.is_model(short):
+            raise NetworkError(f"this version of timm has no model '{short}'")
         return timm.create_model(short, num_classes=made_of.outputs)
+    if net not in (*bundled.BUNDLED, *fetch.torchvision_names()):
+        raise NetworkError(f"no network is called '{net}' here")
     module = _torchvision_module(net, made_of.outputs or IMAGENET_CLASSES)
     return _without_classifier(module) if made_of.features else module
 

@@ -23,6 +23,7 @@ from phosphene.models.preprocess import Preprocess
 MODEL = "model.safetensors"
 KEY = "phosphene"
 FORMAT = 1
+LARGEST, WIDEST = 10_000, 1_000_000  # pixels of a side, and numbers of a layer, that a file may ask for
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,12 @@ def saved_file(net: str) -> Path | None:
     return path if path.suffix == ".safetensors" and path.is_file() else None
 
 
+def own_file(path: str | Path) -> Path | None:
+    """The file of a network that was trained here; None for weights that don't say what they are of."""
+    file = saved_file(str(path))
+    return file if file is not None and KEY in weights.read_metadata(file) else None
+
+
 def read_saved(path: Path) -> dict[str, Any]:
     """What `save_network` wrote about a network.
 
@@ -100,7 +107,7 @@ def read_saved(path: Path) -> dict[str, Any]:
         version = known["format"]
         if version == FORMAT:
             return _read(known)
-    except (ValueError, KeyError, TypeError, PhospheneError) as problem:
+    except (ValueError, KeyError, TypeError, RecursionError, PhospheneError) as problem:
         raise WeightsError(f"'{path}' does not say what network it holds: {problem}") from problem
     raise WeightsError(f"'{path}' was written by another version of Phosphene (format {version})")
 
@@ -108,17 +115,31 @@ def read_saved(path: Path) -> dict[str, Any]:
 def _read(known: dict[str, Any]) -> dict[str, Any]:
     """The same, with its parts as what they stand for."""
     mean, std = [float(value) for value in known["mean"]], [float(value) for value in known["std"]]
-    if len(mean) != len(std) or len(mean) not in (1, 3):
-        raise ValueError(f"mean and std of {len(mean)} and {len(std)} numbers")
+    if len(mean) != len(std) or len(mean) not in (1, 3) or not min(std) > 0:
+        raise ValueError(f"mean {mean} and std {std}")
     height, width = known["size"]
+    if not all(0 < int(side) <= LARGEST for side in (height, width, known["resize"])):
+        raise ValueError(f"pictures of {height} x {width}")
     return {
         **known,
-        "architecture": Architecture(**known["architecture"]),
+        "architecture": _architecture(Architecture(**known["architecture"])),
         "labels": Labels(known["classes"]),
         "preprocess": Preprocess((int(height), int(width)), int(known["resize"]), str(known["interpolation"])),
         "mean": mean,
         "std": std,
     }
+
+
+def _architecture(found: Architecture) -> Architecture:
+    """The same. Raises ValueError if a field holds something else than it should: it comes out of a file."""
+    for name, kind in (("net", str), ("head", str), ("cut", str), ("features", bool)):
+        if not isinstance(getattr(found, name), kind):
+            raise ValueError(f"its '{name}' is {getattr(found, name)!r}")
+    for name in ("outputs", "width", "outputs_then"):
+        value = getattr(found, name)
+        if not isinstance(value, int) or not 0 <= value <= WIDEST:
+            raise ValueError(f"its '{name}' is {value!r}")
+    return found
 
 
 def rebuilt(path: Path, skeleton: Any, name: str) -> Network:
@@ -127,8 +148,9 @@ def rebuilt(path: Path, skeleton: Any, name: str) -> Network:
     made_of: Architecture = known["architecture"]
     try:
         module = with_new_head(skeleton(made_of), made_of, len(known["labels"]))
-    except (ValueError, AttributeError, TypeError, PhospheneError) as problem:  # whatever a name from a file leads to
-        raise WeightsError(f"'{path}' was made of '{made_of.net}', which can't be built here: {problem}") from problem
+    except (ValueError, AttributeError, TypeError, KeyError, RuntimeError, OSError, PhospheneError) as problem:
+        line = " ".join(str(problem).split())[:200]  # whatever a name from a file leads to
+        raise WeightsError(f"'{path}' was made of '{made_of.net}', which can't be built here: {line}") from problem
     weights.fit(module, weights.read_state_dict(path), source=f"'{path}'")
     network = Network(
         module.eval(),

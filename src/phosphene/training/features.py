@@ -8,6 +8,7 @@ segments, each written whole before it is named, and are mapped into memory, not
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 import secrets
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from phosphene import images
 from phosphene.errors import OutputError, PhospheneError
@@ -145,6 +147,8 @@ def stage_features(
         NetworkError: NaN or infinity.
         OutputError: the folder can't be written to.
     """
+    if not all(photo.sha for photo in photos):
+        raise PhospheneError("photographs need the hash of their bytes, by which features are kept: see `examples`")
     widths = {name: width(network, name) for name in stages}
     store = Store(None if folder is None else folder / key(network, stages)[:32], widths)
     store.load()
@@ -184,6 +188,7 @@ def key(network: Network, stages: Sequence[str]) -> str:
     parts = (
         _FORMAT,
         repr(network.module),  # strides and activations, which weights don't tell
+        _source(network.module),
         digest(network.module.state_dict()),
         repr(network.preprocess),
         network.mean.flatten().tolist(),
@@ -194,6 +199,17 @@ def key(network: Network, stages: Sequence[str]) -> str:
         torch.__version__,
     )
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _source(module: nn.Module) -> str:
+    """SHA-256 of the code of all classes in a module: a `forward` may change while names and weights stay."""
+    total = hashlib.sha256()
+    for kind in sorted(
+        {type(child) for child in module.modules()}, key=lambda kind: (kind.__module__, kind.__qualname__)
+    ):
+        with suppress(OSError, TypeError):  # made by hand, where no file holds it
+            total.update(inspect.getsource(kind).encode())
+    return total.hexdigest()
 
 
 def width(network: Network, name: str) -> int:

@@ -163,6 +163,7 @@ class _Training:
             given_back(resume.tensors, self.rest, self.average, self.optimiser)
             self.progress = progress_of(resume)
         self.halted = False
+        self.precision.load(self.progress.scaler)
         self.good = self.state()
         self.called = _parallel(self.rest)
 
@@ -177,6 +178,7 @@ class _Training:
 
     def state(self) -> State:
         """Where it is, copied."""
+        self.progress.scaler = self.precision.state()
         return State(taken(self.rest, self.average, self.optimiser), asdict(self.progress))
 
     def run(self, keep: Keep | None) -> Job[None]:
@@ -186,8 +188,10 @@ class _Training:
             if self.progress.step:
                 yield Step(self.progress.step)
         except Halt:
-            self._halt()
-            return
+            self.halted = True
+            if processes.count() == 1:
+                self._halt()
+                return
         while self.progress.step < self.steps and not self.progress.stopped:
             if (yield from self._epoch(self.progress.step // self.an_epoch, keep)):
                 return
@@ -210,10 +214,12 @@ class _Training:
             here.seconds = before + time.monotonic() - begun
             ended = here.step % self.an_epoch == 0
             if ended:
-                yield from self._end_of(epoch)
+                if not (yield from self._end_of(epoch)):
+                    self._repair(math.nan)
+                    return False
                 self.good = self.state()
             if keep is not None and processes.first():
-                keep(self.state, ended)
+                keep(self._sound, ended)
             if self.halted:
                 self._halt()
                 return True
@@ -245,7 +251,8 @@ class _Training:
             losses = F.cross_entropy(logits.float(), own, reduction="none", label_smoothing=self.settings.smoothing)
             loss = (losses * self.weights.to(losses)[own]).sum() / total
         self.optimiser.zero_grad(set_to_none=True)
-        self.precision.backward(loss * processes.count())  # DDP takes the mean over processes
+        with processes.others():
+            self.precision.backward(loss * processes.count())  # DDP takes the mean over processes
         right = float((logits.argmax(1) == own).sum())
         summed, hits, halts = processes.total([float(loss.detach()), right, float(self.halted)])
         self.halted = halts > 0  # in one process, so in all: else they would wait for one another in different places
@@ -281,11 +288,19 @@ class _Training:
         given_back(self.good.tensors, self.rest, self.average, self.optimiser)
         self.progress = progress_of(self.good)
         self.progress.slower, self.progress.repairs = slower, repairs
+        self.precision.load(self.progress.scaler)
 
-    def _end_of(self, epoch: int) -> Job[None]:
-        """Judge the epoch, and note it."""
+    def _sound(self) -> State:
+        """Where it is; the last good state where the last step has left a weight that is no number."""
+        made = self.state()
+        return made if all(bool(torch.isfinite(tensor).all()) for tensor in made.tensors.values()) else self.good
+
+    def _end_of(self, epoch: int) -> Job[bool]:
+        """Judge the epoch, and note it; whether what the network says are numbers."""
         here = self.progress
         probabilities = yield from self.judged(quiet=True)
+        if not np.isfinite(probabilities).all():
+            return False
         loss, hits, count = here.sums
         here.sums = [0.0, 0.0, 0.0]
         labels = targets(self.examples.val)
@@ -305,6 +320,7 @@ class _Training:
         )
         if _stalled([row["val_loss"] for row in here.rows], self.settings.patience):
             here.stopped = f"no lower mean of {MEANS} validation losses for {self.settings.patience} epochs"
+        return True
 
     def judged(self, *, quiet: bool = False) -> Job[np.ndarray]:
         """The probabilities `[M, classes]` of the held-out photographs, each by one of the processes."""
@@ -317,7 +333,7 @@ class _Training:
         self.rest.eval()
         with self._averaged(), torch.no_grad(), self.precision.cast():
             for chunk, batch in zip(chunks, self.val.batches([list(chunk) for chunk in chunks], 0), strict=True):
-                table = self.rest(batch).double().softmax(1).cpu().numpy()
+                table = self.rest(batch).float().cpu().double().softmax(1).numpy()
                 found |= dict(zip(chunk, table, strict=True))
         every = processes.merged(found)
         return np.stack([every[place] for place in range(count)])
@@ -373,7 +389,8 @@ def _parallel(module: Rest) -> Callable[[Tensor], Tensor]:
         return module
     processes.begin()
     where = next(module.parameters()).device
-    return nn.parallel.DistributedDataParallel(module, device_ids=[where] if where.type == "cuda" else None)
+    with processes.others():
+        return nn.parallel.DistributedDataParallel(module, device_ids=[where] if where.type == "cuda" else None)
 
 
 @contextmanager
@@ -400,6 +417,15 @@ class _Precision:
         if self.kind is torch.float32:
             return nullcontext()
         return torch.autocast(self.device.type, self.kind)
+
+    def state(self) -> dict[str, Any]:
+        """The scale of float16's gradients, as JSON."""
+        return self.scaler.state_dict()
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on with that scale."""
+        if state and self.scaler.is_enabled():
+            self.scaler.load_state_dict(state)
 
     def backward(self, loss: Tensor) -> None:
         """Gradients, scaled where they would vanish."""

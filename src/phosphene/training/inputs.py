@@ -49,10 +49,7 @@ class Anew:
             return self.augment(self.photos[place], place, epoch)
 
         for pictures in ahead(order, picture):
-            if pictures:
-                yield self.frozen(torch.stack(pictures).to(self.frozen.network.mean))
-            else:
-                yield torch.empty(0)
+            yield self.frozen(torch.stack(pictures).to(self.frozen.network.mean))
 
 
 class Once:

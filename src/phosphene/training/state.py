@@ -31,6 +31,7 @@ class Progress:
         slower: factor of the rates, below 1 after the loss was no number.
         repairs: steps at which it wasn't.
         stopped: why it ended before its last epoch.
+        scaler: the scale of float16's gradients.
     """
 
     step: int = 0
@@ -40,6 +41,7 @@ class Progress:
     slower: float = 1.0
     repairs: list[int] = field(default_factory=list)
     stopped: str = ""
+    scaler: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
