@@ -92,7 +92,7 @@ def standard(
     quantize: bool = False,
     probabilities: bool = False,
 ) -> Job[AutoAttacked]:
-    """The paper's standard version. Leave the numbers as they are to compare with others.
+    """The paper's standard version, but for what is hopeless; with `patience=None` to the letter, for published comparisons.
 
     Args:
         network: a network, or any module that takes images in [0, 1] to logits.
