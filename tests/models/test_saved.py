@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from phosphene.errors import NetworkError, OutputError, WeightsError
 from phosphene.models import Labels, Network, Preprocess, load
 from phosphene.models.saved import FORMAT, KEY, MODEL, Architecture, read_saved, save_network, saved_file
-from phosphene.models.weights import read_state_dict, save_state_dict
+from phosphene.models.weights import read_metadata, read_state_dict, save_state_dict
 from phosphene.training.features import width
 from phosphene.training.probe import with_classes
 from phosphene.training.stages import stages
@@ -61,8 +62,18 @@ def pictures(network: Network, count: int = 2) -> Tensor:
     return torch.rand((count, 3, *network.input_size), generator=torch.Generator().manual_seed(0))
 
 
+def loaded(net: str | Path, **options: Any) -> Network:
+    """The network of a run; one that was made by a file of code needs that to be named."""
+    known: Any = {}
+    with suppress(WeightsError, KeyError, TypeError, ValueError):
+        known = json.loads(read_metadata(saved_file(str(net)) or "")[KEY])["architecture"]["net"]
+    if ".py:" in known and "weights" not in options:
+        return load(known, net, device="cpu", **options)
+    return load(str(net), device="cpu", **options)
+
+
 def same_again(network: Network, net: str | Path) -> Network:
-    again = load(str(net), device="cpu")
+    again = loaded(net)
     x = pictures(network)
     assert torch.equal(network.logits(x), again.logits(x))
     assert list(again.labels) == list(network.labels) and again.preprocess == network.preprocess
@@ -153,7 +164,7 @@ def test_new_heads_twice(own: str, tmp_path: Path, way: str) -> None:
     assert list(two.labels) == ["x", "y"] and two.logits(pictures(two)).shape == (2, 2)
     save_network(two, tmp_path / "two")
     same_again(two, tmp_path / "two")
-    save_network(load(str(tmp_path / "two"), device="cpu"), tmp_path / "three")
+    save_network(loaded(tmp_path / "two"), tmp_path / "three")
     same_again(two, tmp_path / "three")
 
 
@@ -230,12 +241,26 @@ def test_there_is_no_pickle_inside(own: str, tmp_path: Path) -> None:
         assert set(opened.keys()) == set(header)
 
 
+def test_a_file_chooses_no_code(own: str, tmp_path: Path) -> None:
+    """A run may come from elsewhere: what it names is run only if the user names it, too."""
+    save_network(headed(load(own, device="cpu"), ["a", "b"]), tmp_path / "run")
+    Path(own.rpartition(":")[0]).write_text("raise SystemExit('it ran')")
+    with pytest.raises(WeightsError, match=r"code would be run: name it yourself, --net FILE\.py:FUNCTION --weights"):
+        load(str(tmp_path / "run"), device="cpu")
+
+
+def test_a_file_fetches_nothing(file: Path) -> None:
+    for net in ("timm:hf-hub:some/one", "timm:local-dir:here", "fasterrcnn_resnet50_fpn", "timm:nosuch"):
+        changed(file, lambda known, net=net: known["architecture"].update(net=net))
+        assert "can't be built here" in refused(file)
+
+
 # -- refusals ---------------------------------------------------------------------------------------------------
 
 
 def refused(net: str | Path, kind: type[Exception] = WeightsError, **options: Any) -> str:
     with pytest.raises(kind) as caught:
-        load(str(net), device="cpu", **options)
+        loaded(net, **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -331,9 +356,9 @@ def test_weights_of_another_network(file: Path) -> None:
 
 def test_the_code_has_gone(file: Path, tmp_path: Path) -> None:
     (tmp_path / "code" / "own.py").unlink()
-    assert "there is no file" in refused(file, NetworkError)
+    assert "there is no file" in refused(file)
 
 
 def test_preprocessing_comes_back_as_it_was(file: Path) -> None:
-    again = load(str(file), device="cpu")
+    again = loaded(file)
     assert again.preprocess == Preprocess() and isinstance(again.preprocess.size, tuple)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from phosphene import images
 from phosphene.errors import OutputError, PhospheneError
@@ -29,7 +29,7 @@ from phosphene.models.weights import digest
 from phosphene.progress import Job, Started, Step
 from phosphene.training.folder import Photo, batches
 from phosphene.training.loading import ahead
-from phosphene.training.stages import read
+from phosphene.training.stages import read, reader
 
 SEGMENT = 512
 """Photographs after which what has been computed is written."""
@@ -149,7 +149,8 @@ def stage_features(
     """
     if not all(photo.sha for photo in photos):
         raise PhospheneError("photographs need the hash of their bytes, by which features are kept: see `examples`")
-    widths = {name: width(network, name) for name in stages}
+    read_from = reader(network, stages)
+    widths = {name: table.shape[1] for name, table in read_from(_noise(network)).items()}
     store = Store(None if folder is None else folder / key(network, stages)[:32], widths)
     store.load()
     todo = list({photo.sha: photo for photo in photos if photo.sha not in store.places}.values())
@@ -165,7 +166,7 @@ def stage_features(
         parts, ahead(parts, lambda photo: network.preprocess(images.read(photo.path))), strict=True
     ):
         batch = torch.cat(pictures).to(network.mean)
-        found = read(network, batch, stages)
+        found = read_from(batch)
         table = torch.cat([found[name] for name in stages], 1)
         if not bool(torch.isfinite(table).all()):
             bad = int((~torch.isfinite(table).all(1)).nonzero()[0])
@@ -214,5 +215,9 @@ def _source(module: nn.Module) -> str:
 
 def width(network: Network, name: str) -> int:
     """How many numbers a stage gives."""
-    image = torch.rand((1, 3, *network.input_size), generator=torch.Generator().manual_seed(0))
-    return read(network, image.to(network.mean), [name])[name].shape[1]
+    return read(network, _noise(network), [name])[name].shape[1]
+
+
+def _noise(network: Network) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand((1, 3, *network.input_size), generator=generator).to(network.mean)

@@ -10,12 +10,17 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from phosphene.errors import PhospheneError
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """The C that are tried."""
@@ -128,7 +133,6 @@ def _fit(
     """`weight [classes, D]`, `bias [classes]`, float64."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits
 
     model = LogisticRegression(
         C=strength, max_iter=_ITERATIONS, class_weight="balanced" if balanced else None, warm_start=start is not None
@@ -138,13 +142,24 @@ def _fit(
         model.coef_ = (start[0][1:] - start[0][:1]) if two else start[0].copy()
         model.intercept_ = (start[1][1:] - start[1][:1]) if two else start[1].copy()
         model.classes_ = np.unique(labels)
-    with warnings.catch_warnings(), threadpool_limits(1):  # its products are so small that threads wait for one another
+    with (
+        warnings.catch_warnings(),
+        _threads().limit(limits=1),
+    ):  # its products are so small that threads wait for one another
         warnings.simplefilter("ignore", ConvergenceWarning)  # the last digits of a weak regularisation decide nothing
         model.fit(z, labels)
     weight, bias = np.asarray(model.coef_, np.float64), np.asarray(model.intercept_, np.float64)
     if len(weight) == 1:  # two classes: one row says how much more the second is likely
         weight, bias = np.concatenate([-weight / 2, weight / 2]), np.concatenate([-bias / 2, bias / 2])
     return weight, bias
+
+
+@cache
+def _threads() -> ThreadpoolController:
+    """Looking for the libraries that have threads takes longer than a fit."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

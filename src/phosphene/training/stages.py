@@ -10,7 +10,7 @@ different stages."
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -73,13 +73,22 @@ def pooled(output: Tensor) -> Tensor:
 
 def read(network: Network, images: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
     """The features `[N, D]` of images `[N, 3, H, W]` in [0, 1] at each stage, float32 on the CPU, without gradients."""
+    return reader(network, names)(images)
+
+
+def reader(network: Network, names: Sequence[str]) -> Callable[[Tensor], dict[str, Tensor]]:
+    """`read` for many batches: which layer is the network's own classifier is found out once."""
     head = last_linear(network)
     layers = [name for name in names if name != head]
-    found = network.record(images, layers) if layers else {}
-    vectors = {name: pooled(output).float().cpu() for name, output in found.items()}
-    if head is not None and head in names:
-        vectors[head] = given(network, head, images).float().cpu()
-    return {name: vectors[name] for name in names}
+
+    def read_from(images: Tensor) -> dict[str, Tensor]:
+        found = network.record(images, layers) if layers else {}
+        vectors = {name: pooled(output).float().cpu() for name, output in found.items()}
+        if head is not None and head in names:
+            vectors[head] = given(network, head, images).float().cpu()
+        return {name: vectors[name] for name in names}
+
+    return read_from
 
 
 def given(network: Network, layer: str, images: Tensor) -> Tensor:
