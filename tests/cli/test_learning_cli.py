@@ -347,7 +347,9 @@ def test_ctrl_c_keeps_what_was_learned_and_it_goes_on_to_the_same(
 
 def test_a_picture_of_a_run_ended_by_hand_is_made_again_without_the_features(place: Path, start: Start) -> None:
     good(start(*TUNE, "--seed", "7", "--out", "new-split", hit=5))
-    shutil.rmtree(place / ".cache" / "weights" / "features")  # which came before, as other events than when they are found
+    shutil.rmtree(
+        place / ".cache" / "weights" / "features"
+    )  # which came before, as other events than when they are found
     assert good(start("rerun", "new-split/curves.png", "--check")).out == SAME
 
 
