@@ -15,6 +15,7 @@ import atexit
 import gc
 import os
 import re
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -120,7 +121,7 @@ def begin() -> None:
                 rank=rank(), world_size=count(), timeout=PATIENCE,
             )  # fmt: skip
             _meeting.ours = True
-            atexit.register(_end)
+            atexit.register(_at_exit)
         elif distributed.get_backend() == "nccl":  # the caller's own, which can't carry what lies on the CPU
             _meeting.group = distributed.new_group(backend="gloo", timeout=PATIENCE)  # pyright: ignore (its annotation names a stub)
         _meeting.begun = True
@@ -206,7 +207,8 @@ def _store() -> Store:
         from torch.distributed.rendezvous import rendezvous
 
         found, _, _ = next(rendezvous("env://", timeout=MEETING))
-        _meeting.store = PrefixStore("phosphene", found)
+        # torchrun's store outlives a restart: without the number, processes would look for those that are gone.
+        _meeting.store = PrefixStore(f"phosphene-{_number('TORCHELASTIC_RESTART_COUNT', 0)}", found)
     return _meeting.store
 
 
@@ -225,6 +227,12 @@ def _own_gpus() -> bool:
     import torch
 
     return _number("LOCAL_WORLD_SIZE", 1) <= torch.cuda.device_count()
+
+
+def _at_exit() -> None:
+    with suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # it ends already: nothing is left to take back
+    _end()
 
 
 def _end() -> None:
