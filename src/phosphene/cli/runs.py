@@ -79,8 +79,10 @@ class Run:
         mine = [self.folder / name for name in (METRICS, PAGE, SAID)]
         sheets = [self.folder / f"{name}.png" for name in SHEETS]
         with write.reserved([*mine, *sheets], overwrite or resume):
-            for part in self.folder.glob(".*.safetensors.*.part"):  # of a process that was killed while it wrote
-                part.unlink(missing_ok=True)
+            # Of a process that was killed while it wrote: ours, and those that safetensors makes by itself.
+            for pattern in (".*.safetensors.*.part", ".tmp??????"):
+                for part in self.folder.glob(pattern):
+                    part.unlink(missing_ok=True)
             yield
 
     def begun(self, event: Event) -> Event:
