@@ -54,6 +54,10 @@ class Finished:
     what: str = ""
 
 
+BY_HAND = "ended by hand"
+"""What a record says of a job that a `Halt` has ended."""
+
+
 class Halt(Exception):
     """Thrown into a job at an event: end here. Jobs that don't keep anything let it pass."""
 

@@ -97,30 +97,13 @@ def _write(outcome: Outcome, workshop: Workshop, parameters: dict[str, Any], out
         for p in outcome.pictures
     ]
     made = write.write(pictures, overwrite)
-    _drop_stale(out, set(made))
+    write.drop_stale([out / f"{name}.png" for name in _NAMES], made, ["advise"])
     record = {"verb": "advise", "parameters": parameters, "inputs": workshop.inputs, "networks": workshop.networks}
     text = json.dumps({**record, **_own(outcome.facts)}, indent=1, default=str) + "\n"
     others = {PAGE: page(outcome, parameters).encode("utf-8", "replace"), RECORD: text.encode()}
     for name, data in others.items():
         write_whole(out / name, data, overwrite=True)
     return [*made, *(out / name for name in others)]
-
-
-def _drop_stale(out: Path, kept: set[Path]) -> None:
-    """Remove the plot of an earlier run that was verified, where this one isn't."""
-    from phosphene.errors import PhospheneError
-    from phosphene.recipe import beside, read
-
-    for path in (out / f"{name}.png" for name in _NAMES):
-        if path in kept or not path.is_file():
-            continue
-        try:
-            ours = read(path).verb == "advise"
-        except PhospheneError:
-            continue
-        if ours:
-            path.unlink()
-            beside(path).unlink(missing_ok=True)
 
 
 def _print(facts: Mapping[str, Any], out: Path, said: Said) -> None:

@@ -104,24 +104,8 @@ def _write(out: Path, outcome: Outcome, workshop: Workshop, parameters: dict[str
     }
     for name, data in others.items():
         write_whole(out / name, data, overwrite=True)
-    _drop_stale(out / "neighbours.png", written)
+    write.drop_stale([out / "neighbours.png"], written, ["embed"])  # of an earlier query, on another map
     return [out / PAGE, *written, out / NUMBERS, out / TABLE]
-
-
-def _drop_stale(picture: Path, written: list[Path]) -> None:
-    """Remove the neighbours of an earlier query, which belong to another map."""
-    from phosphene.errors import PhospheneError
-    from phosphene.recipe import beside, read
-
-    if picture in written or not picture.is_file():
-        return
-    try:
-        ours = read(picture).verb == "embed"
-    except PhospheneError:
-        return
-    if ours:
-        picture.unlink()
-        beside(picture).unlink(missing_ok=True)
 
 
 def _numbers(outcome: Outcome) -> bytes:

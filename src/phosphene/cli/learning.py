@@ -11,8 +11,9 @@ from cyclopts import Group, Parameter
 from phosphene import processes
 from phosphene.cli import terminal
 from phosphene.cli.options import OUTPUT, Net, Said, Source, split
-from phosphene.cli.runs import BY_HAND, Run
+from phosphene.cli.runs import Run
 from phosphene.errors import ImageError
+from phosphene.progress import BY_HAND
 
 if TYPE_CHECKING:
     from phosphene.jobs.outcome import Outcome

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,6 +111,23 @@ def write(pictures: list[tuple[Path, Any, str]], overwrite: bool) -> list[Path]:
         images.save(image, path, note=recipe, overwrite=overwrite)
         write_whole(beside(path), (recipe + "\n").encode(), overwrite=True)
     return [path for path, _, _ in pictures]
+
+
+def drop_stale(pictures: Iterable[Path], kept: Collection[Path], verbs: Sequence[str]) -> None:
+    """Remove pictures that an earlier run of one of the `verbs` has left and this one hasn't made: they'd tell of another."""
+    from phosphene.errors import PhospheneError
+    from phosphene.recipe import beside, read
+
+    for picture in pictures:
+        if picture in kept or not picture.is_file():
+            continue
+        try:
+            ours = read(picture).verb in verbs
+        except PhospheneError:
+            continue
+        if ours:
+            picture.unlink()
+            beside(picture).unlink(missing_ok=True)
 
 
 def is_file(target: Path) -> bool:

@@ -15,6 +15,7 @@ from phosphene import processes
 from phosphene.cli import output as write
 from phosphene.cli import terminal
 from phosphene.errors import OutputError, WeightsError
+from phosphene.progress import BY_HAND
 
 if TYPE_CHECKING:
     from phosphene.cli.options import Said
@@ -109,7 +110,8 @@ class Run:
              workshop.recipe(self.verb, self.parameters, picture.name, outcome.notes).to_json())
             for picture in outcome.pictures
         ]  # fmt: skip
-        self._drop_stale({path for path, _, _ in pictures})
+        sheets = [self.folder / f"{name}.png" for name in SHEETS]
+        write.drop_stale(sheets, [path for path, _, _ in pictures], ["probe", "finetune"])
         made += write.write(pictures, overwrite=True)
         others = {
             PAGE: page(self.verb, outcome, self.parameters).encode("utf-8", "replace"),
@@ -127,23 +129,6 @@ class Run:
         elif self._now is not None:
             self._keep(*self._now)
         return [*made, *(self.folder / name for name in others)]
-
-    def _drop_stale(self, kept: set[Path]) -> None:
-        """Remove sheets of an earlier run that this one doesn't have."""
-        from phosphene.errors import PhospheneError
-        from phosphene.recipe import beside, read
-
-        for name in SHEETS:
-            path = self.folder / f"{name}.png"
-            if path in kept or not path.is_file():
-                continue
-            try:
-                ours = read(path).verb in ("probe", "finetune")
-            except PhospheneError:
-                continue
-            if ours:
-                path.unlink()
-                beside(path).unlink(missing_ok=True)
 
     def _known(self, workshop: Workshop) -> dict[str, Any]:
         from phosphene.recipe import versions
@@ -195,9 +180,6 @@ class Run:
             raise OutputError(
                 f"'{path}' can't be read, so it can't be resumed: delete it, and begin anew with --overwrite"
             ) from problem
-
-
-BY_HAND = "ended by hand"  # as phosphene.training.finetune says it
 
 
 def _is_file_name(path: Path) -> bool:

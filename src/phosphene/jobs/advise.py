@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from phosphene.errors import PhospheneError
-from phosphene.explain.metrics.statistics import Interval
 from phosphene.jobs.command import command_line
 from phosphene.jobs.lessons import about, gathered
 from phosphene.jobs.outcome import Outcome, Picture
@@ -26,7 +25,7 @@ from phosphene.training.finetune import finetune
 from phosphene.training.folder import Examples
 from phosphene.training.probe import Probe
 from phosphene.training.probe import probe as fit_probe
-from phosphene.training.scores import Scores
+from phosphene.training.scores import Scores, ends
 from phosphene.training.settings import BOLD, FinetuneSettings
 
 WITHIN = 0.01
@@ -136,7 +135,7 @@ def _verified(
 
 def _row(recipe: str, name: str, scores: Scores, seconds: float) -> dict[str, Any]:
     return {
-        "recipe": recipe, "name": name, "accuracy": _ends(scores.accuracy), "balanced": _ends(scores.balanced),
+        "recipe": recipe, "name": name, "accuracy": ends(scores.accuracy), "balanced": ends(scores.balanced),
         "log_loss": scores.log_loss, "seconds": round(seconds, 1),
     }  # fmt: skip
 
@@ -166,7 +165,7 @@ def _facts(measured: Measured, advice: Advice) -> dict[str, Any]:
             "cross_validated": dict(zip(measured.stages, measured.accuracies, strict=True)),
             "last": measured.last,
             "earlier": measured.earlier,
-            "gain": None if measured.gain is None else _ends(measured.gain),
+            "gain": None if measured.gain is None else ends(measured.gain),
             "depth": measured.depth if known else None,
             "depth_error": measured.depth_error if known else None,
             "knn": measured.knn,
@@ -184,10 +183,6 @@ def _facts(measured: Measured, advice: Advice) -> dict[str, Any]:
         "sureness": advice.sureness,
         "reasons": list(advice.reasons),
     }
-
-
-def _ends(found: Interval) -> dict[str, float]:
-    return {"mean": found.mean, "low": found.low, "high": found.high}
 
 
 def _table(measured: Measured, advice: Advice, examples: Examples) -> Picture:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from phosphene import images
 from phosphene.errors import OutputError, PhospheneError
@@ -29,7 +29,7 @@ from phosphene.models.weights import digest
 from phosphene.progress import Job, Started, Step
 from phosphene.training.folder import Photo, batches
 from phosphene.training.loading import ahead
-from phosphene.training.stages import read, reader
+from phosphene.training.stages import noise, read, reader
 
 SEGMENT = 512
 """Photographs after which what has been computed is written."""
@@ -150,16 +150,16 @@ def stage_features(
     if not all(photo.sha for photo in photos):
         raise PhospheneError("photographs need the hash of their bytes, by which features are kept: see `examples`")
     read_from = reader(network, stages)
-    widths = {name: table.shape[1] for name, table in read_from(_noise(network)).items()}
+    widths = {name: table.shape[1] for name, table in read_from(noise(network)).items()}
     store = Store(None if folder is None else folder / key(network, stages)[:32], widths)
     store.load()
-    todo = list({photo.sha: photo for photo in photos if photo.sha not in store.places}.values())
+    missing = list({photo.sha: photo for photo in photos if photo.sha not in store.places}.values())
     yield Started("features of every stage", len(photos), "image")
-    done = len(photos) - len(todo)
+    done = len(photos) - len(missing)
     if done:
         yield Step(done)
     together = network.batch_size(network.input_size)
-    parts = [todo[part.start : part.stop] for part in batches(len(todo), together)]
+    parts = [missing[part.start : part.stop] for part in batches(len(missing), together)]
     kept: list[Photo] = []
     rows: list[np.ndarray] = []
     for part, pictures in zip(
@@ -181,7 +181,7 @@ def stage_features(
         yield Step(done)
     if kept:
         store.add([photo.sha for photo in kept], np.concatenate(rows))
-    return StageFeatures(store, len(todo))
+    return StageFeatures(store, len(missing))
 
 
 def key(network: Network, stages: Sequence[str]) -> str:
@@ -215,9 +215,4 @@ def _source(module: nn.Module) -> str:
 
 def width(network: Network, name: str) -> int:
     """How many numbers a stage gives."""
-    return read(network, _noise(network), [name])[name].shape[1]
-
-
-def _noise(network: Network) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    return torch.rand((1, 3, *network.input_size), generator=generator).to(network.mean)
+    return read(network, noise(network), [name])[name].shape[1]

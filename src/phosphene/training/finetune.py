@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from phosphene import processes
 from phosphene.errors import PhospheneError
 from phosphene.models import Network
-from phosphene.progress import Halt, Job, Started, Step
+from phosphene.progress import BY_HAND, Halt, Job, Started, Step
 from phosphene.training.augment import Augment
 from phosphene.training.features import width
 from phosphene.training.folder import Examples
@@ -41,7 +41,6 @@ from phosphene.training.state import Progress, State, given_back, progress_of, t
 
 Keep: TypeAlias = Callable[[Callable[[], State], bool], None]
 
-BY_HAND = "ended by hand"
 REPAIRS = 3
 """How often a training goes back and on at half the rate, because its loss was no number."""
 

@@ -17,7 +17,7 @@ from phosphene.errors import LayerError, PhospheneError
 from phosphene.models import Network
 from phosphene.models.prepare import first_tensor
 from phosphene.models.saved import head_of
-from phosphene.training.stages import last_linear, resolve, stages
+from phosphene.training.stages import last_linear, noise, resolve, stages
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def rest(network: Network, after: str | None) -> Rest:
     whole = Rest(network, None)
     if after is None:
         return whole
-    image = torch.rand((1, 3, *network.input_size), generator=torch.Generator().manual_seed(0)).to(network.mean)
+    image = noise(network)
     try:
         made = Rest(network, after).eval()
         with torch.no_grad():

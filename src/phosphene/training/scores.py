@@ -76,8 +76,8 @@ class Scores:
         """
         found: dict[str, Any] = {
             "images": int(self.confusion.sum()),
-            "accuracy": _ends(self.accuracy),
-            "balanced_accuracy": _ends(self.balanced),
+            "accuracy": ends(self.accuracy),
+            "balanced_accuracy": ends(self.balanced),
             "log_loss": self.log_loss,
             "calibration_error": self.calibration_error,
             "per_class": [_row(one) for one in self.classes],
@@ -201,12 +201,13 @@ def _row(one: ClassScore) -> dict[str, Any]:
         "images": one.images,
         "said": one.said,
         "precision": one.precision,
-        "recall": None if one.recall is None else _ends(one.recall),
+        "recall": None if one.recall is None else ends(one.recall),
         "f1": one.f1,
     }
 
 
-def _ends(found: Interval) -> dict[str, float]:
+def ends(found: Interval) -> dict[str, float]:
+    """An interval as JSON."""
     return {"mean": found.mean, "low": found.low, "high": found.high}
 
 

@@ -116,7 +116,7 @@ def last_linear(network: Network) -> str | None:
     linears = [layer.name for layer in network.layers() if layer.kind == "Linear" and layer.calls == 1]
     if not network.classifies or not linears:
         return None
-    image = _noise(network)
+    image = noise(network)
     made = network.record(image, [linears[-1]])[linears[-1]]
     with torch.no_grad():
         return linears[-1] if torch.equal(made, network.output(image)) else None
@@ -124,11 +124,12 @@ def last_linear(network: Network) -> str | None:
 
 def _is_given(network: Network, stage: str, head: str) -> bool:
     """Whether the classifier `head` is given just the averages of `stage`."""
-    image = _noise(network)
+    image = noise(network)
     mine, its = pooled(network.record(image, [stage])[stage]), given(network, head, image)
     return mine.shape == its.shape and bool(torch.allclose(mine, its, rtol=1e-3, atol=1e-4 * float(its.abs().max())))
 
 
-def _noise(network: Network) -> Tensor:
+def noise(network: Network) -> Tensor:
+    """One image `[1, 3, H, W]` to try a network with, always the same."""
     generator = torch.Generator().manual_seed(0)
     return torch.rand((1, 3, *network.input_size), generator=generator).to(network.mean)
