@@ -11,19 +11,23 @@ from phosphene.attacks.fab import fab, fab_targeted
 from phosphene.attacks.fgsm import fgsm
 from phosphene.attacks.fooling import Fooled, fool
 from phosphene.attacks.momentum import mi_fgsm, ni_fgsm
+from phosphene.attacks.named import ATTACKS, Named, attack
 from phosphene.attacks.pgd import bim, pgd
 from phosphene.attacks.result import Result
 from phosphene.attacks.square import square
 
 __all__ = [
+    "ATTACKS",
     "AutoAttacked",
     "Ball",
     "Fooled",
+    "Named",
     "Norm",
     "Result",
     "Stage",
     "apgd",
     "apgd_targeted",
+    "attack",
     "bim",
     "carlini_wagner",
     "deepfool",

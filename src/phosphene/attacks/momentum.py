@@ -40,6 +40,7 @@ def mi_fgsm(
     step: float | None = None,
     decay: float = 1.0,
     look_ahead: bool = False,
+    exhaust: bool = False,
     targets: Tensor | Sequence[int] | None = None,
     seed: int = 0,
     keys: Sequence[int | str] | None = None,
@@ -58,6 +59,7 @@ def mi_fgsm(
         steps: at most.
         step: how long one is; None: `eps / steps`.
         decay: mu, how much of the past is kept; 0: BIM.
+        exhaust: an image that fools goes on to its last step, and its surest try is kept: what also fools other networks.
         look_ahead: NI, read the gradient where the momentum alone would lead. It costs one more pass a step.
         targets: `[N]`, the classes to reach; None: any but the label.
         seed, keys: not needed, here for attacks to be called alike.
@@ -87,7 +89,7 @@ def mi_fgsm(
         probabilities=probabilities,
     ) as trial:
         yield Started("ni-fgsm" if look_ahead else "mi-fgsm", steps)
-        yield from _climb(trial, steps, step, decay, look_ahead)
+        yield from _climb(trial, steps, step, decay, look_ahead, exhaust)
         return trial.result()
 
 
@@ -101,6 +103,7 @@ def ni_fgsm(
     steps: int = 10,
     step: float | None = None,
     decay: float = 1.0,
+    exhaust: bool = False,
     targets: Tensor | Sequence[int] | None = None,
     seed: int = 0,
     keys: Sequence[int | str] | None = None,
@@ -119,6 +122,7 @@ def ni_fgsm(
         step=step,
         decay=decay,
         look_ahead=True,
+        exhaust=exhaust,
         targets=targets,
         seed=seed,
         keys=keys,
@@ -128,7 +132,7 @@ def ni_fgsm(
     )
 
 
-def _climb(trial: Trial, steps: int, step: float | None, decay: float, look_ahead: bool) -> Job[None]:
+def _climb(trial: Trial, steps: int, step: float | None, decay: float, look_ahead: bool, exhaust: bool) -> Job[None]:
     """Every image that is still to be fooled, from its original."""
     which = trial.open()
     if not len(which):
@@ -142,7 +146,7 @@ def _climb(trial: Trial, steps: int, step: float | None, decay: float, look_ahea
         own, mine = which[places], ball.at(places)
         if look_ahead:
             fooled = trial.look(trial.shown(current, own), own)
-            going = ~fooled
+            going = torch.ones_like(fooled) if exhaust else ~fooled
             ahead = current + length[places] * decay * memory[places]
             fresh = torch.zeros_like(current)
             if bool(going.any()):
@@ -150,7 +154,8 @@ def _climb(trial: Trial, steps: int, step: float | None, decay: float, look_ahea
         else:
             fresh, fooled = trial.ascent(trial.shown(current, own), own)
         memory[places] = decay * memory[places] + _unit(mine.masked(fresh))
-        return length[places] * mine.steepest(memory[places]), fooled
+        done = torch.zeros_like(fooled) if exhaust else fooled
+        return length[places] * mine.steepest(memory[places]), done
 
     def look(current: Tensor, places: Tensor) -> Tensor:
         own = which[places]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from phosphene.attacks import checks
@@ -37,6 +38,7 @@ def pgd(
     step: float | None = None,
     restarts: int = 1,
     random_start: bool = True,
+    exhaust: bool = False,
     targets: Tensor | Sequence[int] | None = None,
     seed: int = 0,
     keys: Sequence[int | str] | None = None,
@@ -56,6 +58,7 @@ def pgd(
         step: how long one is; None: `2.5 eps / steps`.
         restarts: how many starts; later ones are for the images that still stand.
         random_start: begin at a random point of the ball, not at the original.
+        exhaust: an image that fools goes on to its last step, and its surest try is kept: what also fools other networks.
         targets: `[N]`, the classes to reach; None: any but the label.
         seed: decides the starts, for each image by its own values, whatever else is in the batch.
         keys: `[N]`, what to draw the starts by instead of the images' values.
@@ -89,7 +92,7 @@ def pgd(
         for turn in range(restarts):
             before = turn * steps
             yield from relay(
-                _one_start(trial, steps, step, turn if random_start else None),
+                _one_start(trial, steps, step, turn if random_start else None, exhaust),
                 lambda event, before=before: shifted(event, before),
             )
         return trial.result()
@@ -104,6 +107,7 @@ def bim(
     norm: Norm = "linf",
     steps: int = 10,
     step: float | None = None,
+    exhaust: bool = False,
     targets: Tensor | Sequence[int] | None = None,
     seed: int = 0,
     keys: Sequence[int | str] | None = None,
@@ -121,6 +125,7 @@ def bim(
         steps=steps,
         step=step,
         random_start=False,
+        exhaust=exhaust,
         targets=targets,
         seed=seed,
         keys=keys,
@@ -130,7 +135,7 @@ def bim(
     )
 
 
-def _one_start(trial: Trial, steps: int, step: float | None, turn: int | None) -> Job[None]:
+def _one_start(trial: Trial, steps: int, step: float | None, turn: int | None, exhaust: bool) -> Job[None]:
     """Every image that is still to be fooled, from the original (`turn` None) or from random point number `turn`."""
     which = trial.open()
     if not len(which):
@@ -143,7 +148,8 @@ def _one_start(trial: Trial, steps: int, step: float | None, turn: int | None) -
     def move(current: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
         own = which[places]
         gradient, fooled = trial.ascent(trial.shown(current, own), own)
-        return length[places] * ball.at(places).steepest(gradient), fooled
+        done = torch.zeros_like(fooled) if exhaust else fooled
+        return length[places] * ball.at(places).steepest(gradient), done
 
     def look(current: Tensor, places: Tensor) -> Tensor:
         own = which[places]
