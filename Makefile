@@ -30,6 +30,14 @@ $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 	$(PIP) install --quiet -e '.[test,mirror]'
 	@touch $@ $(VENV)/.installed
 
+# Libraries that the attacks are compared with. They pin old packages, so they come without what they require; RobustBench
+# comes last because torchattacks brings a part of an old one along. Where they can't be had, their tests are skipped.
+$(VENV)/.installed-peers: $(VENV)/.installed-test
+	@{ $(PIP) install --quiet --retries 1 requests tqdm pyyaml gitpython \
+		&& $(PIP) install --quiet --retries 1 --no-deps torchattacks eagerpy foolbox pyautoattack torchdiffeq geotorch \
+		&& $(PIP) install --quiet --retries 1 --no-deps --force-reinstall robustbench; } 2>/dev/null && touch $@ \
+		|| echo "no torchattacks, foolbox and RobustBench here: their tests will be skipped"
+
 # VGG-16 is the lecture's own network. It is 60 MB and not bundled; without a source the tour goes on without it.
 demo: $(VENV)/.installed
 	@$(BIN)/python -c 'import onnx' 2>/dev/null || $(PIP) install --quiet -e '.[mirror]' || true
@@ -37,10 +45,10 @@ demo: $(VENV)/.installed
 	$(BIN)/phosphene tour --overwrite --out $(OUT)
 	@echo "Open the report: $(CURDIR)/$(OUT)/index.html"
 
-test: $(VENV)/.installed-test browser
+test: $(VENV)/.installed-test $(VENV)/.installed-peers browser
 	$(BIN)/python -m pytest -m "not slow"
 
-test-slow: $(VENV)/.installed-test browser
+test-slow: $(VENV)/.installed-test $(VENV)/.installed-peers browser
 	$(BIN)/python -m pytest
 
 # The browser tests run in Debian's Chromium; elsewhere, or without the right to install, they are skipped.
@@ -54,9 +62,9 @@ lint: $(VENV)/.installed-test
 	$(BIN)/pyright
 
 # lucent's own requirements pin old packages, so it comes without them.
-bench: $(VENV)/.installed-test
+bench: $(VENV)/.installed-test $(VENV)/.installed-peers
 	$(PIP) install --quiet kornia decorator ipython && $(PIP) install --quiet --no-deps torch-lucent neural-style
-	cd benchmarks && for each in accuracy taps explain focus fooling synthesize style transfer advice tour; do \
+	cd benchmarks && for each in accuracy taps explain focus fooling attacks synthesize style transfer advice tour; do \
 		echo "== $$each"; ../$(BIN)/python $$each.py || exit 1; done
 
 docs: $(VENV)/.installed-test browser

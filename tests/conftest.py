@@ -82,3 +82,25 @@ def photos() -> Tensor:
         for picture in (data.chelsea(), data.coffee())
     ]
     return torch.cat([Preprocess((224, 224), 224)(picture) for picture in pictures])
+
+
+THIRTY = """
+import torch
+from torch import nn
+from phosphene import load
+
+def net():
+    torch.manual_seed(3)
+    module = nn.Sequential(
+        nn.Conv2d(3, 8, 5, stride=2), nn.ReLU(), nn.Conv2d(8, 12, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(432, 30),
+    )
+    labels = [f"thing {n}" for n in range(29)] + ["odds, and ends"]
+    return load(module, device="cpu", input_size=32, mean=(0.5,) * 3, std=(0.1,) * 3, labels=labels)
+"""
+
+
+@pytest.fixture
+def thirty(tmp_path: Path) -> str:
+    """A small network of thirty classes, each of which can be reached from any image: as `--net` names it."""
+    (tmp_path / "thirty.py").write_text(THIRTY)
+    return f"{tmp_path / 'thirty.py'}:net"

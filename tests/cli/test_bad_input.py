@@ -282,7 +282,7 @@ def test_fooling_to_what_it_sees_already(run: Any, refused: Any) -> None:
         (("explane", "cat.png"), "explane"),
         (("explain", "cat.png", "--clas", "3"), "--clas"),
         (("predict",), "requires an argument"),
-        (("fool", "cat.png"), "--target requires an argument"),
+        (("fool",), "requires an argument"),
         (("rerun",), "requires an argument"),
         (("models", "get"), "requires an argument"),
         (("predict", "cat.png", "--top", "many"), "--top"),

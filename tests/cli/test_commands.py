@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ from phosphene.cli import (
     bias,
     cues,
     embedding,
+    fooling,
     judging,
     learning,
     moving,
@@ -55,7 +56,7 @@ COMMANDS = {
     "invert": moving.invert,
     "style": painting.style,
     "texture": painting.texture,
-    "fool": moving.fool,
+    "fool": fooling.fool,
     "probe": learning.probe,
     "finetune": learning.finetune,
     "advise": advising.advise,
@@ -140,7 +141,15 @@ def test_shared_options_are_the_same() -> None:
     for name in (*VERBS, "tour", "rerun"):
         assert {"--out", "--overwrite"} <= set(all_options[name]), name
     for flag in ("--net", "--weights", "--labels", "--device", "--overwrite", "--quiet", "--json", "--seed", "--steps"):
-        assert len({str(own[flag]) for own in all_options.values() if flag in own}) == 1, flag
+        kinds = {_kind(own[flag]) for own in all_options.values() if flag in own}
+        assert len(kinds) == 1, flag
+
+
+def _kind(hint: Any) -> Any:
+    """The type of an option, whether or not it may be left to the command."""
+    return (
+        next((one for one in get_args(hint) if one is not type(None)), hint) if type(None) in get_args(hint) else hint
+    )
 
 
 def test_no_option_has_a_negative_twin_but_what_is_on_by_itself() -> None:
@@ -442,7 +451,7 @@ def test_fool(run: Any) -> None:
     assert found["read_back"]["probability"] == pytest.approx(found["after"]["probability"], abs=1e-5)
     assert found["target"]["probability"] >= 0.5
     assert 0 < found["l2"] < 4 and 1 <= found["steps"] <= 200
-    names = ["original", "fooled", "difference", "difference-10x"]
+    names = ["original", "fooled", "difference", "difference-10x", "equation"]
     assert found["pictures"] == ["cat-fool.png", *(f"cat-fool-{name}.png" for name in names)]
     # The file itself fools it, through `predict`.
     (row,) = run("predict", "cat-fool-fooled.png", *SQUEEZE, "--json").json["predictions"]

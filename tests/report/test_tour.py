@@ -26,7 +26,7 @@ from .conftest import STEPS
 
 SECTIONS = [
     "predictions", "filters", "activations", "explanations", "trust", "class-images", "neurons", "dream", "inversion",
-    "texture", "style", "texture-shape", "fooling",
+    "texture", "style", "texture-shape", "fooling", "fgsm",
 ]  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def test_every_command_is_one_that_a_user_can_type(page: str) -> None:
         ["phosphene", verb]
         for verb in (
             "predict", "filters", "activations", "explain", "randomise", "visualize", "visualize", "dream", "invert",
-            "texture", "style", "style", "fool",
+            "texture", "style", "style", "fool", "fool",
         )
     ]  # fmt: skip
 
@@ -122,9 +122,10 @@ def test_its_commands_make_its_pictures(
         return
     main([verb, *words, "--out", str(tmp_path), "--json"])
     made = [Path(path) for path in json.loads(capsys.readouterr().out)["pictures"]]
-    base = {"filters": "filters-squeezenet1_1", "neurons": "visualize-neurons", "texture-shape": "style-conflict"}.get(
-        key, verb
-    )
+    base = {
+        "filters": "filters-squeezenet1_1", "neurons": "visualize-neurons", "texture-shape": "style-conflict",
+        "fgsm": "fool-fgsm",
+    }.get(key, verb)  # fmt: skip
     for path in made:
         part = path.stem.partition(f"-{verb}")[2]
         assert path.read_bytes() == (there / "pictures" / f"{base}{part}.png").read_bytes()
@@ -144,7 +145,8 @@ def test_every_picture_carries_its_whole_recipe(there: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     ["filters-squeezenet1_1", "filters-efficientnet_lite0", "explain", "explain-saliency", "explain-lrp", "randomise",
-     "explain-grad-cam", "fool", "fool-fooled", "fool-difference", "visualize", "visualize-pixel-black-swan",
+     "explain-grad-cam", "fool", "fool-fooled", "fool-difference", "fool-equation", "fool-fgsm-equation",
+     "visualize", "visualize-pixel-black-swan",
      "visualize-neurons", "dream", "dream-beside", "invert", "texture", "texture-to-features.4", "style", "style-beside",
      "style-conflict"],
 )  # fmt: skip
@@ -257,7 +259,7 @@ def test_a_network_without_a_rule_for_guided_backprop(own: Path) -> None:
 
 
 def test_a_network_of_one_class(own: Path) -> None:
-    assert list(sections(tour_of("lonely"))) == SECTIONS[:-1]
+    assert list(sections(tour_of("lonely"))) == SECTIONS[:-2]
 
 
 def test_a_photograph_too_small_for_textures_has_a_tour_without_them(own: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from phosphene.attacks.ball import Ball, Norm
+from phosphene.attacks.victim import are_probabilities
 from phosphene.errors import LabelError, NetworkError, PhospheneError
 
 OFF = 1e-6  # float arithmetic may leave [0, 1] by as much
@@ -119,11 +120,6 @@ def scores(logits: Tensor, probabilities: bool) -> None:
             "this network gives probabilities, not logits (its rows sum to 1), whose gradients vanish where it is sure: take"
             " off its softmax, or pass probabilities=True to attack their logarithms"
         )
-
-
-def are_probabilities(rows: Tensor) -> bool:
-    """Whether all rows lie in [0, 1] and sum to 1."""
-    return bool((rows >= 0).all() and (rows <= 1).all() and ((rows.sum(1) - 1).abs() < 1e-3).all())
 
 
 def count(value: int, what: str) -> None:

@@ -179,6 +179,19 @@ class Victim:
         return max(4, min(TOGETHER, pixels // max(1, size[0] * size[1])))
 
 
+def gives_probabilities(network: Network) -> bool:
+    """Whether a network's answers are probabilities rather than logits: all in [0, 1], and their sum 1, also for noise."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand((4, network.channels, *network.input_size), generator=generator).to(network.mean)
+    with torch.no_grad():
+        return are_probabilities(network.logits(noise))
+
+
+def are_probabilities(rows: Tensor) -> bool:
+    """Whether all rows lie in [0, 1] and sum to 1."""
+    return bool((rows >= 0).all() and (rows <= 1).all() and ((rows.sum(1) - 1).abs() < 1e-3).all())
+
+
 def _each(values: Tensor, leaf: Tensor) -> Tensor:
     """Gradients `[n, K, C, H, W]` of `values` `[n, K]`, NaN as 0: a step in no direction."""
     found, last = [], values.shape[1] - 1

@@ -17,6 +17,7 @@ from phosphene.cli import (
     bias,
     cues,
     embedding,
+    fooling,
     judging,
     learning,
     moving,
@@ -59,7 +60,7 @@ app.command(moving.invert, group=_MAKE)
 app.command(painting.style, group=_MAKE)
 app.command(painting.texture, group=_MAKE)
 app.command(cues.cue_conflict, group=_MAKE)
-app.command(moving.fool, group=_MAKE)
+app.command(fooling.fool, group=_MAKE)
 app.command(learning.probe, group=_TEACH)
 app.command(learning.finetune, group=_TEACH)
 app.command(advising.advise, group=_TEACH)

@@ -1,4 +1,4 @@
-"""`visualize`, `dream`, `invert`, `fool`: the commands that move the image."""
+"""`visualize`, `dream`, `invert`: the commands that move the image."""
 
 from __future__ import annotations
 
@@ -304,40 +304,3 @@ def _stopped(facts: Mapping[str, Any], said: Said) -> None:
 
 def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
-
-
-def fool(
-    image: Photo,
-    *,
-    target: Annotated[str, Parameter(help="The class to be seen instead: name, index or synset.")],
-    net: Net = "efficientnet_lite0",
-    confidence: Annotated[float, Parameter(help="Probability that the target has to reach.")] = 0.5,
-    steps: Annotated[int, Parameter(help="Steps before giving up.")] = 200,
-    seed: Annotated[int, Parameter(help="Of the control: noise of the same size.")] = 0,
-    source: Source | None = None,
-    output: Output | None = None,
-    said: Said | None = None,
-) -> None:
-    """Change a photograph, as little as possible, until the network sees another class."""
-    source, output, said = source or Source(), output or Output(), said or Said()
-    parameters = {
-        "image": str(image), "target": target, "net": net, **source.parameters(), "confidence": confidence,
-        "steps": steps, "seed": seed,
-    }  # fmt: skip
-    outcome = write.make("fool", parameters, source, output, said, stem=image.stem, single="fooled", lossless=True)
-    found = outcome.facts
-    if found["success"]:
-        terminal.say(
-            f"{net} saw {found['before']['name']} ({found['before']['probability']:.1%}) and sees"
-            f" {found['after']['name']} ({found['after']['probability']:.1%});"
-            f" L2 {found['l2']:.2f}, Linf {round(found['linf'] * 255)}/255, read back from the file:"
-            f" {found['read_back']['name']} ({found['read_back']['probability']:.1%})",
-            said,
-        )
-    else:
-        terminal.say(
-            f"not fooled within {steps} steps: {found['target']['name']} reached"
-            f" {found['target']['probability']:.1%}; give more --steps or less --confidence",
-            said,
-        )
-        sys.exit(1)

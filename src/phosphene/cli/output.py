@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from phosphene.errors import OutputError
 from phosphene.names import file_name
@@ -14,7 +15,11 @@ from phosphene.names import file_name
 if TYPE_CHECKING:
     from phosphene.cli.checkpoint import Unfinished
     from phosphene.cli.options import Output, Said, Source
-    from phosphene.jobs.outcome import Outcome
+    from phosphene.jobs.outcome import Outcome, Picture
+    from phosphene.jobs.workshop import Workshop
+
+Look: TypeAlias = "Callable[[Outcome, dict[str, Path], Workshop], dict[str, Any]]"
+"""`(what was made, picture's name -> its file, where networks come from) -> facts`."""
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 _NO_FOLDER = (".heic", ".heif", ".html", ".json", ".svg", ".txt", ".mp4")
@@ -31,6 +36,7 @@ def make(
     single: str | None = None,
     lossless: bool = False,
     unfinished: bool | None = None,
+    look: Look | None = None,
 ) -> Outcome:
     """Run a verb and write its pictures.
 
@@ -41,9 +47,10 @@ def make(
         output: a folder gets every picture as `STEM-VERB[-NAME].png`; a file gets the one that matters.
         said: what to print.
         stem: the beginning of file names.
-        single: the picture that a single file gets; default: the verb's main one.
+        single: the picture that a single file gets, where there is one of this name; else the verb's main one.
         lossless: refuse formats that would change the pixels.
         unfinished: for a job that can be resumed: True to go on from where it was left, False to begin.
+        look: is shown the files that were written; what it returns is added to the facts.
     """
     target = output.out
     single_file = is_file(target)
@@ -72,7 +79,7 @@ def make(
         outcome: Outcome = terminal.run(job(verb, workshop, {**parameters, **extra}), said, workshop)
         processes.leave()
         first = outcome.pictures[0]
-        chosen = [outcome.picture(single or first.name)] if single_file else list(outcome.pictures)
+        chosen = [_named(outcome, single)] if single_file else list(outcome.pictures)
         paths = [main if single_file or picture is first else _part(main, picture.name) for picture in chosen]
         recipes = [workshop.recipe(verb, parameters, picture.name, outcome.notes).to_json() for picture in chosen]
         written = write(
@@ -81,10 +88,18 @@ def make(
         )
         if left is not None and "stopped" not in outcome.facts:
             left.done()
+    if look is not None:
+        files = {picture.name: path for picture, path in zip(chosen, written, strict=True)}
+        outcome = replace(outcome, facts={**outcome.facts, **look(outcome, files, workshop)})
     for path in written:
         terminal.say(f"wrote {path}", said)
     terminal.facts({"command": verb, "pictures": [str(path) for path in written], **outcome.facts}, said)
     return outcome
+
+
+def _named(outcome: Outcome, name: str | None) -> Picture:
+    """The picture called so, or the main one."""
+    return next((picture for picture in outcome.pictures if picture.name == name), outcome.pictures[0])
 
 
 def _left(main: Path, verb: str, parameters: dict[str, Any], device: str) -> Unfinished:

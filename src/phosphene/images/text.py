@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,12 +41,26 @@ class Block:
         """Pixels from the top of the first line to the bottom of the last; 0 for no text."""
         return len(self.lines) * self.style.leading
 
+    @property
+    def width(self) -> int:
+        """Pixels of the longest line."""
+        return math.ceil(max((_width(line, self.style) for line in self.lines), default=0))
+
     def draw(self, canvas: ImageDraw.ImageDraw, left: int, top: int, colour: tuple[int, int, int]) -> None:
         """Draw the lines, flush left, with the block's upper left corner at (left, top)."""
+        self._set(canvas, left, top, colour, "ls")
+
+    def draw_centred(self, canvas: ImageDraw.ImageDraw, middle: int, top: int, colour: tuple[int, int, int]) -> None:
+        """Draw the lines, each centred on `middle`, the first one from `top`."""
+        self._set(canvas, middle, top, colour, "ms")
+
+    def _set(
+        self, canvas: ImageDraw.ImageDraw, across: int, top: int, colour: tuple[int, int, int], anchor: str
+    ) -> None:
         face = _face(self.style.size, self.style.bold)
         baseline = top + round(self.style.leading * 0.76)
         for line in self.lines:
-            canvas.text((left, baseline), line, fill=colour, font=face, anchor="ls")
+            canvas.text((across, baseline), line, fill=colour, font=face, anchor=anchor)
             baseline += self.style.leading
 
 

@@ -42,9 +42,16 @@ def command_line(verb: str, parameters: dict[str, Any]) -> str:
             words.append(f"--{flag}" if value else f"--no-{flag}")
             continue
         text = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+        text = radius_text(value) if name == "eps" and isinstance(value, float) else text
         between = "=" if text.startswith("-") else " "
         words.append(f"--{flag}{between}{shlex.quote(text)}")
     return " ".join(words)
+
+
+def radius_text(eps: float) -> str:
+    """`8/255` for a radius of so many levels, else the number: `radius` of the command line reads both back exactly."""
+    levels = round(eps * 255) if 0 < eps <= 1 else 0
+    return f"{levels}/255" if levels and eps == levels / 255 else str(eps)
 
 
 def _is_path(name: str, value: Any) -> bool:

@@ -21,6 +21,7 @@ SECTIONS = (
     "style",
     "texture_shape",
     "fooling",
+    "fgsm",
 )
 """Modules of this package; each has `TITLE` and a function `make(stage)`."""
 

@@ -14,6 +14,7 @@ from phosphene.report.stage import Stage, figure
 TITLE = "Fooling it"
 
 TARGETS = ("black swan", "iPod")
+SHOWN = ("original", "fooled", "difference", "difference-10x")
 
 
 def make(stage: Stage) -> Job[Section | None]:
@@ -59,7 +60,7 @@ def make(stage: Stage) -> Job[Section | None]:
         ),
         figures=tuple(
             figure(picture, caption=caption, lossless=True)
-            for picture, caption in zip(outcome.pictures[1:], captions, strict=True)
+            for picture, caption in zip((outcome.picture(name) for name in SHOWN), captions, strict=True)
         ),
         tables=(Table(("what the network sees", "class", "probability"), rows),),
         words=(
