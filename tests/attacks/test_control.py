@@ -47,7 +47,7 @@ def test_l2_is_a_random_direction_even_where_it_is_less_than_half_a_level() -> N
     assert coarse.mean(1).abs().max() < 0.01 and (coarse.norm(dim=1) - 20).abs().max() < 0.01
     # Beyond all pictures: as far as the box goes.
     corner = noisy(images, math.sqrt(3 * 64 * 64), "l2")
-    assert ((corner == 0) | (corner == 1)).double().mean() > 0.99
+    assert ((corner == 0) | (corner == 1)).double().mean() > 0.95
 
 
 @each_norm

@@ -154,7 +154,10 @@ def test_networks_of_other_classes_are_refused() -> None:
     four, named = sized(bent(3), 8), sized(bent(3), 8, Labels(["cat", "dog", "cow", "owl"]))
     swapped = sized(bent(3), 8, Labels(["cat", "cow", "dog", "owl"]))
     pairs = [
-        ({"a": named, "b": swapped}, r"^a and b have different classes \(number 1 is dog and cow\): compare networks of"),
+        (
+            {"a": named, "b": swapped},
+            r"^a and b have different classes \(number 1 is dog and cow\): compare networks of",
+        ),
         ({"a": bent(3), "b": bent(3, classes=5)}, r"^a and b have different classes \(4 and 5\)"),
         ({"a": four, "b": bent(3, classes=5)}, r"^a and b have different classes \(4 and 5\)"),
         ({"a": four, "b": sized(bent(3, classes=5), 8)}, r"^a and b have different classes \(4 and 5\)"),
@@ -162,6 +165,7 @@ def test_networks_of_other_classes_are_refused() -> None:
     for networks, message in pairs:
         with pytest.raises(NetworkError, match=message):
             done(transfer(networks, images, [0, 1], eps=0.1))
+    done(transfer({"a": four, "b": named, "c": bent(3)}, images, [0, 1], eps=0.0))  # "class 0" is nobody's name
 
 
 def test_wrong_arguments() -> None:
@@ -196,7 +200,9 @@ def test_neighbours_do_not_matter() -> None:
     options: dict[str, Any] = {"eps": 4 / 255, "attack": "pgd", "steps": 5, "seed": 2}
     whole = done(transfer(networks, images, labels, **options))
     parts = [done(transfer(networks, images[some], labels[some], **options)) for some in ([7, 1, 4], [*range(12)])]
-    rest = done(transfer(networks, images[[0, 2, 3, 5, 6, 8, 9, 10, 11]], labels[[0, 2, 3, 5, 6, 8, 9, 10, 11]], **options))
+    rest = done(
+        transfer(networks, images[[0, 2, 3, 5, 6, 8, 9, 10, 11]], labels[[0, 2, 3, 5, 6, 8, 9, 10, 11]], **options)
+    )
     for name in ("right", "success", "count", "misread", "shaken"):
         assert torch.equal(getattr(parts[0], name) + getattr(rest, name), getattr(whole, name)), name
         assert torch.equal(getattr(parts[1], name), getattr(whole, name))
@@ -207,9 +213,10 @@ def test_between_the_networks_of_mnist(shared: Path) -> None:
     images, labels = digits(shared, 64)
     networks = {kind: lenet(shared, kind) for kind in ("cln", "adv")}
     found = done(transfer(networks, images, labels, eps=0.2))
-    print(found)
-    assert found.rate[0, 0] > 0.95 and found.rate[0, 1] < 0.05
-    assert found.rate[1, 1] < 0.1 and (found.control < 0.1).all()
+    # Sure to fool the clean network itself, and hardly anything to the hardened one; nor the other way round.
+    assert found.right.tolist() == [63, 64] and found.count.tolist() == [[63, 63], [63, 64]]
+    assert found.rate[0, 0] == 1 and found.rate[1, 1] < 0.1
+    assert found.rate[0, 1] < 0.1 and found.rate[1, 0] < 0.1 and (found.control < 0.05).all()
 
 
 def test_between_the_bundled_networks(squeezenet: Network, efficientnet: Network, photos: Tensor) -> None:
@@ -218,6 +225,8 @@ def test_between_the_bundled_networks(squeezenet: Network, efficientnet: Network
     networks = {"squeezenet": squeezenet, "efficientnet": efficientnet}
     labels = efficientnet.logits(efficientnet.preprocess(images)).argmax(1)
     found = done(transfer(networks, images, labels, eps=4 / 255, steps=5))
-    print(found, found.rate, found.control)
-    assert found.count[0, 0] >= 2 and found.count[1, 1] == 8
-    assert found.rate.diagonal().tolist() == [1, 1] and (found.control <= 0.13).all()
+    assert (
+        found.right.tolist() == [8, 8] and (found.count >= 7).all()
+    )  # cropped anew, one of them may be seen otherwise
+    assert found.rate.diagonal().tolist() == [1, 1] and (found.shaken <= 1).all()
+    assert found.misread[0, 1] <= 3 and found.misread[1, 0] <= 3

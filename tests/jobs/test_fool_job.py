@@ -65,9 +65,9 @@ def seen(fooled: Any) -> int:
 @pytest.mark.parametrize(
     ("options", "attack", "norm"),
     [
-        ({"target": "3"}, "fooling", "linf"),
+        ({"target": "3"}, "fooling", "l2"),
         ({"target": "3", "eps": 0.1}, "fooling", "linf"),
-        ({"target": "3", "eps": 2.0, "norm": "l2"}, "fooling", "l2"),
+        ({"target": "3", "eps": 6.0, "norm": "l2"}, "fooling", "l2"),
         ({}, "deepfool", "l2"),
         ({"norm": "linf"}, "fab", "linf"),
         ({"eps": 4 / 255}, "pgd", "linf"),

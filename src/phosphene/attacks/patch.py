@@ -252,8 +252,8 @@ def _slope(trial: Trial, placing: Placing, painted: Tensor, batch: Tensor, turn:
     The network's part comes from its fast reader, for each image; the pasting's by autograd.
     """
     start = trial.originals[batch]
-    grid = placing.grid(trial.dice, batch, turn, start)
     with torch.inference_mode(False), torch.enable_grad():
+        grid = placing.grid(trial.dice, batch, turn, start)
         leaf = painted.clone().requires_grad_()
         shown = _pasted(leaf, start, placing, grid)
     values, gradients, _ = trial.victim.gradient(shown.detach(), batch, lambda rows, own: clipped(trial, rows, own))

@@ -27,7 +27,7 @@ from phosphene.attacks.result import Result
 from phosphene.attacks.trial import attacked
 from phosphene.attacks.victim import TOGETHER, Victim
 from phosphene.errors import NetworkError, PhospheneError
-from phosphene.models import Network, Preprocess
+from phosphene.models import Labels, Network, Preprocess
 from phosphene.progress import Event, Job, Started, Step, relay
 
 Fit: TypeAlias = Callable[[Tensor], Tensor]
@@ -188,8 +188,9 @@ def _fit(network: Network | nn.Module, images: Tensor) -> Fit:
 
 
 def _same_labels(networks: Mapping[str, Network]) -> None:
-    """Raises a NetworkError for two networks whose classes are not named alike, in the same order."""
+    """Raises a NetworkError for two networks whose classes are not named alike, in the same order, where anybody named them."""
     lists = {name: list(network.labels) for name, network in networks.items() if network.classifies}
+    lists = {name: names for name, names in lists.items() if names != list(Labels.generic(len(names)))}
     for name, names in lists.items():
         first = next(iter(lists))
         if len(names) == len(lists[first]) and names != lists[first]:

@@ -30,7 +30,7 @@ from phosphene.errors import PhospheneError
 from phosphene.models import Network
 from phosphene.progress import Job, Started, Step
 
-FIRST = 0.25  # of the radius: the first step, where none is given
+FIRST = 0.5  # of the radius: the first step, where none is given
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def universal(
         norm: `linf` or `l2`.
         passes: how often each image is seen.
         together: images for each step, at most.
-        step: how long the first one is, the last ones being near 0; None: `eps / 4`.
+        step: how long the first one is, the last ones being near 0; None: `eps / 2`.
         targets: the one class to reach for all images; None: any but the label.
         seed: decides the order of the images, by their own values, wherever they are in the batch.
         keys: `[N]`, what to tell the images by instead of their values.

@@ -14,6 +14,7 @@ from cyclopts import App, CycloptsError, Group
 from phosphene import __version__, processes
 from phosphene.cli import (
     advising,
+    attacking,
     bias,
     cues,
     embedding,
@@ -41,7 +42,8 @@ _START = Group("Begin here", sort_key=0)
 _LOOK = Group("Look into a network", sort_key=1)
 _MAKE = Group("Move the image", sort_key=2)
 _TEACH = Group("Teach it something new", sort_key=3)
-_KEEP = Group("Networks and recipes", sort_key=4)
+_FOOL = Group("Fool it", sort_key=4)
+_KEEP = Group("Networks and recipes", sort_key=5)
 
 app.command(tour.tour, group=_START)
 app.command(network.predict, group=_START)
@@ -60,10 +62,11 @@ app.command(moving.invert, group=_MAKE)
 app.command(painting.style, group=_MAKE)
 app.command(painting.texture, group=_MAKE)
 app.command(cues.cue_conflict, group=_MAKE)
-app.command(fooling.fool, group=_MAKE)
 app.command(learning.probe, group=_TEACH)
 app.command(learning.finetune, group=_TEACH)
 app.command(advising.advise, group=_TEACH)
+app.command(fooling.fool, group=_FOOL)
+app.command(attacking.attack, group=_FOOL)
 _models = App(name="models", group=_KEEP, help="Networks that Phosphene knows by itself; `models get` fetches weights.")
 _models.default(network.models)
 _models.command(network.models_get, name="get")
@@ -72,7 +75,7 @@ app.command(recipes.recipe, group=_KEEP)
 app.command(recipes.rerun, group=_KEEP)
 app.register_install_completion_command(group=_KEEP)
 
-SHARED = ("embed", "explain", "finetune", "patches", "predict")
+SHARED = ("attack", "embed", "explain", "finetune", "patches", "predict")
 """The commands whose work several processes can share, under torchrun."""
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 VERBS = (
     "activations",
     "advise",
+    "attack",
     "cue-conflict",
     "dream",
     "embed",

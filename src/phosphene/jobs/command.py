@@ -16,14 +16,16 @@ _FLAGS = {
     "layers": "layer",
     "class_name": "class",
     "checks": "check",
+    "attacks": "attack",
     "shares": "share",
     "masks": "mask",
     "content_layers": "content-layer",
     "style_layers": "style-layer",
 }
 _OWN_FLAGS = {"finetune": {"layers": "layers"}}  # a verb whose option has another name there
+RADII = ("eps", "transfer_eps")  # options that are written as 8/255
 _POSITIONAL = ("image", "images", "folder", "styles")
-_NO_OPTIONS = ("keep", "save", "resume")  # what a caller hands over, and a recipe can't hold
+_NO_OPTIONS = ("keep", "known", "save", "resume")  # what a caller hands over, and a recipe can't hold
 
 
 def command_line(verb: str, parameters: dict[str, Any]) -> str:
@@ -41,11 +43,14 @@ def command_line(verb: str, parameters: dict[str, Any]) -> str:
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
             continue
-        text = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-        text = radius_text(value) if name == "eps" and isinstance(value, float) else text
+        text = ",".join(_text(name, one) for one in (value if isinstance(value, (list, tuple)) else [value]))
         between = "=" if text.startswith("-") else " "
         words.append(f"--{flag}{between}{shlex.quote(text)}")
     return " ".join(words)
+
+
+def _text(name: str, value: Any) -> str:
+    return radius_text(value) if name in RADII and isinstance(value, float) else str(value)
 
 
 def radius_text(eps: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -44,6 +44,13 @@ class Plan:
     steps: int | None
     confidence: float
     seed: int
+
+    @property
+    def measure(self) -> Literal["l2", "backwards", "probability"]:
+        """What tells how hard a class is: the change; of an attack that fills its ball, gradients, or how likely it got."""
+        if self.attack == FOOLING or ATTACKS[self.attack].smallest:
+            return "l2"
+        return "probability" if ATTACKS[self.attack].counted is None else "backwards"
 
     def facts(self) -> dict[str, Any]:
         """What a reader of the facts has to know of it."""
@@ -117,7 +124,8 @@ def plan(
             raise PhospheneError("the fooling ascent climbs a class: give --target with it, or --attack deepfool")
         if norm is not None and eps is None:
             raise PhospheneError("--norm is that of a ball: give --eps with it")
-        return Plan(name, norm or "linf", eps, STEPS if steps is None else steps, confidence, seed)
+        usual = "l2" if eps is None else "linf"  # without a ball it is the L2 norm that is to stay small
+        return Plan(name, norm or usual, eps, STEPS if steps is None else steps, confidence, seed)
     chosen = named(name)
     check(chosen, eps=eps, norm=norm, steps=steps, aimed=aimed)
     if confidence != CONFIDENCE:

@@ -17,7 +17,7 @@ from phosphene.jobs.outcome import Outcome, Picture
 from phosphene.models import Network
 from phosphene.names import file_names
 from phosphene.progress import Event, Job, Started, Step, relay
-from phosphene.report.fooling_plots import targets_plot
+from phosphene.report.fooling_plots import EASIEST, HARDEST, targets_plot
 
 TOGETHER = 32
 """Copies of the photograph that are moved at once."""
@@ -27,7 +27,6 @@ ENDS = 4
 NAMED = 10
 """How many of the easiest and of the hardest the facts name."""
 _ACROSS = 6  # the most targets side by side on the sheet
-_END = ("the easiest", "the hardest")
 
 
 def fool_targets(
@@ -43,9 +42,9 @@ def fool_targets(
         found = yield from relay(work, _as_classes(begin, len(some)))
         rows += _rows(network, found, some)
         kept |= {begin + place: image for place, image in enumerate(found.images.unbind())}
-        kept = {place: kept[place] for place in _shown(rows)}
+        kept = {place: kept[place] for place in _shown(rows, chosen)}
         yield Step(begin + len(some))
-    order = ranked(rows)
+    order = ranked(rows, chosen.measure)
     original = photo[0].float().cpu()
     for place, image in kept.items():
         rows[place]["read_back"] = parts.seen_in(network, pictures.decode(pictures.encode(image)).to(photo))
@@ -55,13 +54,14 @@ def fool_targets(
         "net": net,
         "before": before,
         **chosen.facts(),
+        "measure": chosen.measure,
         "success": reached == len(rows),
         "reached": reached,
         "targets": rows,
         "easiest": [rows[place]["index"] for place in order[:NAMED]],
         "hardest": [rows[place]["index"] for place in order[::-1][:NAMED]],
     }
-    plot = targets_plot([rows[place] for place in order], _heading(net, before, chosen))
+    plot = targets_plot([rows[place] for place in order], chosen.measure, _heading(net, before, chosen))
     alt = f"How much it takes until {net} sees each of {len(rows)} classes in a photograph of {before['name']}"
     return Outcome(
         (
@@ -74,12 +74,13 @@ def fool_targets(
     )
 
 
-def ranked(rows: Sequence[dict[str, Any]]) -> list[int]:
-    """Places of the rows, the easiest first: by L2; those that were not reached come last, the least likely at the end."""
+def ranked(rows: Sequence[dict[str, Any]], measure: str = "l2") -> list[int]:
+    """Places of the rows, the easiest first, by their `measure`; what was not reached last, the least likely at the end."""
 
-    def effort(place: int) -> tuple[bool, float]:
+    def effort(place: int) -> tuple[bool, float, float]:
         row = rows[place]
-        return not row["success"], row["l2"] if row["success"] else -row["probability"]
+        first = row[measure] if row["success"] and measure != "probability" else 0.0
+        return not row["success"], first, -row["probability"]
 
     return sorted(range(len(rows)), key=effort)
 
@@ -112,11 +113,11 @@ def _rows(network: Network, found: Changed, goals: Sequence[int]) -> list[dict[s
     ]
 
 
-def _shown(rows: Sequence[dict[str, Any]]) -> list[int]:
+def _shown(rows: Sequence[dict[str, Any]], chosen: Plan) -> list[int]:
     """Places of the rows that are shown, in their order, or the easiest first where there are many."""
     if len(rows) <= ON_SHEET:
         return list(range(len(rows)))
-    order = ranked(rows)
+    order = ranked(rows, chosen.measure)
     return [*order[:ENDS], *order[-ENDS:]]
 
 
@@ -142,10 +143,10 @@ def _sheet(
     for begin in range(0, len(places), across):
         band = places[begin : begin + across]
         blank = [Panel(None)] * (across - len(band))
-        title = _END[begin // across] if many else ""
-        first = Panel(None, title) if begin else Panel(original, told(before), "original")
+        first = Panel(None, HARDEST if many else "") if begin else Panel(original, told(before), "original")
+        second = Panel(None, EASIEST if many and not begin else "")
         panels += [first, *(_above(rows[place], kept[place]) for place in band), *blank]
-        panels += [Panel(None), *(_below(original, kept[place]) for place in band), *blank]
+        panels += [second, *(_below(original, kept[place]) for place in band), *blank]
     reached = sum(row["success"] for row in rows)
     more = "" if len(places) == len(rows) else f"; the {ENDS} easiest and the {ENDS} hardest are shown"
     footnote = f"{net}: {reached} of {len(rows)} classes reached{more}"
@@ -165,4 +166,4 @@ def _below(original: Tensor, image: Tensor) -> Panel:
 
 def _heading(net: str, before: dict[str, Any], chosen: Plan) -> str:
     within = "" if chosen.eps is None else f", {chosen.norm} within {radius_text(chosen.eps)}"
-    return f"{net}, from “{before['name']}” by {chosen.attack}{within}"
+    return f"{net}, from “{before['name']}”, by {chosen.attack}{within}"

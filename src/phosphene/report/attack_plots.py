@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from phosphene.jobs.command import radius_text as as_typed
 from phosphene.report.learning_plots import _plain, _short
 from phosphene.report.plots import _GLOW, _INK, _QUIET, _SOFT, _clean, _figure
 
@@ -18,12 +18,7 @@ _LINES = ("#c2700a", "#2f6f6a", "#5b4a8a", "#a51e37", "#0069aa")
 
 def radius_text(eps: float, norm: str = "linf") -> str:
     """A radius as one says it: `2/255`, `0.25/255`, `0.3`, `0.5 in L2`."""
-    if norm == "l2":
-        return f"{eps:g} in L2"
-    levels = Fraction(eps * 255).limit_denominator(64)
-    if abs(float(levels) / 255 - eps) < 1e-6 * max(eps, 1e-6):
-        return f"{float(levels):g}/255"
-    return f"{eps:.4g}"
+    return f"{eps:g} in L2" if norm == "l2" else as_typed(eps)
 
 
 def accuracies(facts: Mapping[str, Any]) -> Tensor:
