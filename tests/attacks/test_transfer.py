@@ -133,7 +133,7 @@ def test_networks_of_other_sizes() -> None:
 
 
 def test_resizing_alone_is_not_counted() -> None:
-    # The target reads fine stripes, which the small source has lost: nothing that it sees rightly at first is left.
+    # The source sees everything as 1. The target sees fine stripes as 1, and a small picture has lost them.
     class Stripes(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             fine = (x[..., 1:] - x[..., :-1]).abs().mean(dim=(1, 2, 3))
@@ -143,7 +143,7 @@ def test_resizing_alone_is_not_counted() -> None:
     images[..., ::2] = 1
     coarse = sized(plane((3, 4, 4), classes=2), 4)
     labels = torch.ones(3, dtype=torch.long)
-    coarse.module[1].bias.data[1] += 100  # sees all as 1
+    coarse.module[1].bias.data[1] += 100  # type: ignore[index]
     found = done(transfer({"coarse": coarse, "fine": sized(Stripes(), 16)}, images, labels, eps=2 / 255))
     assert found.right.tolist() == [3, 3] and found.count.tolist() == [[3, 0], [3, 3]]
     assert torch.isnan(found.rate[0, 1]) and found.rate[0, 0] == 0

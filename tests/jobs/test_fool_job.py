@@ -272,13 +272,13 @@ def test_radii_in_a_command_are_read_back_as_they_are() -> None:
 # -- the equation -----------------------------------------------------------------------------------------------
 
 
-def terms(side: tuple[int, int], name: str = "cat") -> list[Term]:
+def terms(side: tuple[int, int], name: str = "cat") -> tuple[Term, Term, Term]:
     picture = torch.full((3, *side), 0.5)
-    return [
+    return (
         Term(picture, f"“{name}”", "87.7% confidence"),
         Term(picture, "sign(∇ₓJ)", exact=True),
         Term(picture, "“dog”"),
-    ]
+    )
 
 
 @pytest.mark.parametrize("side", [(28, 28), (224, 224), (96, 240), (240, 96), (300, 300), (900, 700)])
@@ -316,7 +316,8 @@ def test_its_signs_stand_between_its_panels() -> None:
 def test_a_direction_is_enlarged_in_squares() -> None:
     board = torch.arange(28 * 28).view(28, 28).remainder(2).float().expand(3, -1, -1)
     made = equation(Term(board, "a"), Term(board, "b", exact=True), Term(board, "c"), 0.1)
-    (panel,) = [made[:, 28 : 28 + 448, left : left + 448] for left in [_second(made)]]
+    left = _second(made)
+    panel = made[:, 28 : 28 + 448, left : left + 448]
     assert torch.equal(panel[:, ::16, ::16], board)
     assert set(panel.unique().tolist()) == {0.0, 1.0}
 

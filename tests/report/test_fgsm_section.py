@@ -75,9 +75,7 @@ def test_it_takes_the_smallest_radius_that_fools(net: str, thirty: str) -> None:
     seen = network.predict(photo, 1)[0].indices
     success = [bool(run(fgsm(network, photo, seen, eps=n / 255, quantize=True)).success[0]) for n in LEVELS]
     assert eps == LEVELS[success.index(True)] / 255
-    assert section.command.endswith(f"--attack fgsm --eps {LEVELS[success.index(True)]}/255 --seed 0") or (
-        section.command.endswith(f"--attack fgsm --eps {LEVELS[success.index(True)]}/255")
-    )
+    assert f"--attack fgsm --eps {LEVELS[success.index(True)]}/255" in section.command
     assert f"ε is {LEVELS[success.index(True)]}/255, the smallest of 1, 2, 4, 8" in section.words[1]
     (table,) = section.tables
     rows = {row[0]: row[1] for row in table.rows}

@@ -30,25 +30,31 @@ def noisy(
     *,
     seed: int = 0,
     keys: Sequence[int | str] | None = None,
+    quantize: bool = True,
 ) -> Tensor:
-    """The images with noise, as 8-bit files hold them: `[N, C, H, W]` in [0, 1], inside the ball around them.
+    """The images with noise: `[N, C, H, W]` in [0, 1], inside the ball around them.
 
     Noise is of size `eps`, or as near below it as whole grey levels (and white and black) allow: less than one level is none.
 
     Args:
-        images: `[N, C, H, W]` in [0, 1]; rounded to 8 bits first.
+        images: `[N, C, H, W]` in [0, 1].
         eps: the radius in units of [0, 1], one or `[N]`.
         norm: `linf` or `l2`.
         seed: decides the noise, for each image by its own values, whatever else is in the batch.
         keys: `[N]`, what to draw it by instead of the images' values.
+        quantize: images and noise are in whole grey levels, as 8-bit files hold them.
 
     Raises:
         PhospheneError: images, a radius or a norm that can't be used.
     """
-    start = pictures.quantize(checks.pictures(images, torch.float32, images.device))
+    start = checks.pictures(images, torch.float32, images.device)
+    start = pictures.quantize(start) if quantize else start
     ball = checks.ball(eps, norm, None, start)
     draws = Dice(seed, start, keys).generators(torch.arange(len(start)), TURN)
     drawn = torch.stack([torch.randn(start.shape[1:], generator=one) for one in draws]).to(start)
+    if not quantize:
+        size = drawn.sign() if ball.norm == "linf" else drawn / lengths(drawn).to(drawn).view(-1, 1, 1, 1)
+        return ball.project(start + size * ball.radius(start), start)
     first, most = (start * 255).round(), ball.radius(start) * 255
     if ball.norm == "linf":
         return (first + drawn.sign() * (most + 1e-4).floor()).clamp(0, 255) / 255  # 8/255 * 255 may be 7.9999995

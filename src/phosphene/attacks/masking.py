@@ -15,8 +15,9 @@ A check fails on what is seen in many images, and more often than by chance (a b
 - slope: the median of  rise / predicted rise  lies outside of [1/4, 4]. (Where pooling meets equal pixels, such as MNIST's
   black ones, it is 0.6 for honest networks.)  Images whose rise drowns in float32's rounding are left out;
 - uphill: in fewer than 90%; whole-range: fewer than 95% break;
-- more-steps, black-box: what only the weaker attack breaks outnumbers what only PGD breaks, by 5% of the images and more than
-  heads outnumber tails (McNemar's exact test). Another attack finds a few percent in honest networks, too.
+- more-steps, black-box: what only the weaker attack breaks outnumbers what only PGD breaks, by 10% of all images and more
+  than heads outnumber tails (McNemar's exact test), which takes 5 images at least. Random search finds a few percent more in
+  networks that were honestly hardened, too: 5% in MNIST's at 0.3, with 5,000 queries.
 
 That more steps don't break more is no fault: PGD may have arrived. And nothing here proves that a network is robust: the last
 word has an attack that was made for it.
@@ -48,7 +49,8 @@ from phosphene.errors import NetworkError, PhospheneError
 from phosphene.models import Network
 from phosphene.progress import Job, Started, Step
 
-FEW = 0.05  # a share of the images that is no alarm
+FEW = 0.05  # a share of images with a gradient of 0 that is no alarm
+CLEARLY = 0.1  # of the images are what another attack must break beyond PGD
 LEVEL = 0.05  # of the tests whether something is more than chance
 BROKEN = 0.95  # of the images break where any picture is allowed
 BETTER = 0.9  # of the images rise more along their gradient than along a random direction
@@ -346,7 +348,7 @@ def _black_box(case: _Case, climbed: Tensor, queries: int) -> Job[Finding]:
 def _more(one: Tensor, other: Tensor) -> bool:
     """Whether an attack breaks clearly more than another: `[n]` each, of the same images."""
     gained, lost = int((one & ~other).sum()), int((other & ~one).sum())
-    return gained - lost >= FEW * len(one) and at_least(gained, gained + lost, 0.5) < LEVEL
+    return gained - lost >= CLEARLY * len(one) and at_least(gained, gained + lost, 0.5) < LEVEL
 
 
 def at_least(hits: int, count: int, chance: float) -> float:

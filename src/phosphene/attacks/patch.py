@@ -92,9 +92,7 @@ class Placing:
             images: `[n, C, H, W]`.
         """
         height, width = images.shape[-2:]
-        draws = torch.stack(
-            [torch.rand(4, generator=one, dtype=torch.float64) for one in dice.generators(which, turn)]
-        )
+        draws = torch.stack([torch.rand(4, generator=one, dtype=torch.float64) for one in dice.generators(which, turn)])
         low, high = self.scale
         angle = (draws[:, 0] * 2 - 1) * math.radians(self.rotate)
         half = (low + (high - low) * draws[:, 1]) * self.pixels((height, width)) / 2
@@ -118,7 +116,7 @@ class Patched:
     """A patch.
 
     Attributes:
-        patch: `[C, s, s]` in [0, 1]; grey where the mask is 0.
+        patch: `[C, s, s]` in [0, 1]; where the mask is 0, the grey that it began as (but for what the edge reads of it).
         mask: `[1, s, s]`, 1 where the patch is.
         result: what it does to the images that it was made for, pasted by the seed that made it. Those that were wrong before
             are left as they were.
@@ -273,7 +271,8 @@ def _pasted(patch: Tensor, images: Tensor, placing: Placing, grid: Tensor) -> Te
 def _middle(length: int, across: Tensor, half: Tensor, share: Tensor, fixed: float | None) -> Tensor:
     """Where the patch's middle is along one side of `length` pixels, `[n]`.
 
-    It lies wholly inside, and its edge on a whole pixel, so that a patch that is neither turned nor scaled is copied as it is.
+    The patch lies inside, up to rounding; its edge is on a whole pixel, so that one neither turned nor scaled is copied as it
+    is.
 
     Args:
         length: of the picture's side.

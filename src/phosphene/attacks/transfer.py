@@ -188,7 +188,7 @@ def _fit(network: Network | nn.Module, images: Tensor) -> Fit:
 
 
 def _same_labels(networks: Mapping[str, Network]) -> None:
-    """Raises a NetworkError for two networks whose classes are not named alike, in the same order, where anybody named them."""
+    """Raises a NetworkError for two networks whose classes are named, but not alike and in the same order."""
     lists = {name: list(network.labels) for name, network in networks.items() if network.classifies}
     lists = {name: names for name, names in lists.items() if names != list(Labels.generic(len(names)))}
     for name, names in lists.items():

@@ -25,6 +25,7 @@ from phosphene.cli import (
     network,
     painting,
     recipes,
+    robustness,
     see,
     tour,
 )
@@ -67,6 +68,7 @@ app.command(learning.finetune, group=_TEACH)
 app.command(advising.advise, group=_TEACH)
 app.command(fooling.fool, group=_FOOL)
 app.command(attacking.attack, group=_FOOL)
+app.command(robustness.robustness, group=_FOOL)
 _models = App(name="models", group=_KEEP, help="Networks that Phosphene knows by itself; `models get` fetches weights.")
 _models.default(network.models)
 _models.command(network.models_get, name="get")
@@ -75,7 +77,7 @@ app.command(recipes.recipe, group=_KEEP)
 app.command(recipes.rerun, group=_KEEP)
 app.register_install_completion_command(group=_KEEP)
 
-SHARED = ("attack", "embed", "explain", "finetune", "patches", "predict")
+SHARED = ("attack", "embed", "explain", "finetune", "patches", "predict", "robustness")
 """The commands whose work several processes can share, under torchrun."""
 
 

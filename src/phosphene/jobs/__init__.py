@@ -34,6 +34,7 @@ VERBS = (
     "patches",
     "probe",
     "randomise",
+    "robustness",
     "shape-bias",
     "style",
     "texture",

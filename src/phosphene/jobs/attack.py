@@ -19,7 +19,7 @@ from phosphene.attacks.named import check, named
 from phosphene.attacks.victim import gives_probabilities
 from phosphene.errors import ImageError, PhospheneError
 from phosphene.jobs.attacked import summary
-from phosphene.jobs.labelled import Labelled, labelled
+from phosphene.jobs.labelled import Labelled, coloured, labelled, photograph
 from phosphene.jobs.outcome import Outcome, Picture
 from phosphene.jobs.workshop import Workshop, check_seed
 from phosphene.models import Network
@@ -191,14 +191,13 @@ def _chunk(
 
 
 def _read(work: _Work, place: int) -> Tensor | str:
-    """A photograph as the network takes it, `[3, H, W]`, or why it is left out."""
-    try:
-        photo = pictures.read(work.found.paths[place])
-    except ImageError as problem:
-        return str(problem)
+    """A photograph, or why it is left out."""
     if work.target is not None and work.found.labels[place] == work.target:
         return "it is of the target's class already"
-    return pictures.quantize(work.network.preprocess(photo.to(work.network.mean)))[0]
+    try:
+        return photograph(work.network, work.found.paths[place])
+    except ImageError as problem:
+        return str(problem)
 
 
 def _attacked(work: _Work, name: str, photos: Mapping[int, Tensor | str], keys: Mapping[int, str]) -> Job[list[Made]]:
@@ -237,7 +236,7 @@ def _attacked(work: _Work, name: str, photos: Mapping[int, Tensor | str], keys: 
 
 def _made(work: _Work, name: str, key: str, place: int, result: Result, at: int) -> Made:
     network = work.network
-    original, image = result.originals[at].cpu(), result.images[at].cpu()
+    original, image = coloured(result.originals[at]), coloured(result.images[at])
     label = int(result.labels[at])
     file = pictures.decode(pictures.encode(image)).to(network.mean)
     before, after = _seen(network, original), _seen(network, file[0])

@@ -54,9 +54,9 @@ def _text(name: str, value: Any) -> str:
 
 
 def radius_text(eps: float) -> str:
-    """`8/255` for a radius of so many levels, else the number: `radius` of the command line reads both back exactly."""
-    levels = round(eps * 255) if 0 < eps <= 1 else 0
-    return f"{levels}/255" if levels and eps == levels / 255 else str(eps)
+    """`8/255` or `0.5/255` where that is shorter than the number: `radius` of the command line reads both back exactly."""
+    levels, plain = f"{eps * 255:g}", f"{eps:g}" if float(f"{eps:g}") == eps else str(eps)
+    return f"{levels}/255" if float(levels) / 255 == eps and len(levels) + 4 < len(plain) else plain
 
 
 def _is_path(name: str, value: Any) -> bool:

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
+from torch import Tensor
+
 from phosphene import images
 from phosphene.errors import ImageError, LabelError, PhospheneError
+from phosphene.images.palette import luminance
 from phosphene.jobs.workshop import Workshop
 from phosphene.models import Network
 from phosphene.recipe import hash_file
@@ -70,6 +73,22 @@ def labelled(workshop: Workshop, folder: str, network: Network, truth: str = "au
     workshop.inputs[folder] = hash_file(there)
     kind, found = _truth(paths, there, network, truth)
     return Labelled(tuple(paths), tuple(found), kind)
+
+
+def photograph(network: Network, path: Path) -> Tensor:
+    """A photograph as an attack on the network takes it: `[3, H, W]` (`[1, H, W]` for a network that sees grey), in 8 bits.
+
+    Raises:
+        ImageError: the file is no image.
+    """
+    photo = network.preprocess(images.read(path).to(network.mean))
+    photo = luminance(photo)[:, :1] if network.channels == 1 else photo
+    return images.quantize(photo)[0]
+
+
+def coloured(image: Tensor) -> Tensor:
+    """`[1 or 3, H, W]` as `[3, H, W]` on the CPU, to be saved."""
+    return image.cpu().expand(3, -1, -1)
 
 
 def _truth(paths: Sequence[Path], root: Path, network: Network, truth: str) -> tuple[Truth, list[int] | list[None]]:
