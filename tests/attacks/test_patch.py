@@ -90,6 +90,12 @@ def test_it_lies_anywhere_but_inside(shape: str, size: tuple[int, int]) -> None:
     assert abs(float((columns * torch.arange(size[1])).sum() / columns.sum()) + 0.5 - 0.25 * size[1]) < 0.6
 
 
+def test_no_corner_of_a_turned_square_is_cut_off() -> None:
+    found = patched(Placing(0.5, rotate=45, shape="square"))
+    areas = changed(found, torch.rand(80, 3, 96, 96)).sum((1, 2)) / 48**2
+    assert areas.min() > 0.985 and areas.max() < 1.015
+
+
 @pytest.mark.parametrize("target", [None, 2])
 def test_the_gradient_is_that_of_the_whole(target: int | None) -> None:
     # Adam's first step is rate * sign(gradient), whatever its size.

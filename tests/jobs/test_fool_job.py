@@ -258,9 +258,7 @@ def test_radii_in_a_command_are_read_back_as_they_are() -> None:
     from phosphene.cli.radius import radius
 
     for eps in (*(n / 255 for n in range(1, 256)), 0.03, 0.1, 1e-3, 3.5):
-        text = radius_text(eps)
-        assert radius(text, "l2") == eps
-        assert ("/" in text) == any(eps == n / 255 for n in range(1, 256))
+        assert radius(radius_text(eps), "l2") == eps
     line = command_line(
         "fool", {"image": "a.png", "target": None, "eps": 8 / 255, "attack": "pgd", "all_targets": False}
     )

@@ -35,7 +35,7 @@ Truth = Annotated[
 
 def attack(
     folder: Annotated[
-        Path | None, Parameter(help="A folder of photographs, or of a folder of them for each class.")
+        Path | None, Parameter(help="A folder of photographs, or of a folder of them for each class; or sample:all.")
     ] = None,
     *,
     net: Net = "efficientnet_lite0",
@@ -102,8 +102,10 @@ def attack(
 
 
 def need_folder(folder: Path | None, what: str) -> None:
-    """Raise an ImageError unless there is a folder."""
-    if folder is None or not folder.is_dir():
+    """Raise an ImageError unless there is a folder, or `sample:all` is meant."""
+    from phosphene.images.samples import ALL
+
+    if folder is None or not (folder.is_dir() or str(folder) == ALL):
         shown = "there is no folder" if folder is None else f"'{folder}' is no folder"
         raise ImageError(f"{shown}: give one of photographs, or of a folder of them for each class, to be {what}")
 

@@ -26,7 +26,7 @@ ROWS, PAGE, TABLE = "robustness.jsonl", "index.html", "curve.csv"
 
 def robustness(
     folder: Annotated[
-        Path | None, Parameter(help="A folder of photographs, or of a folder of them for each class.")
+        Path | None, Parameter(help="A folder of photographs, or of a folder of them for each class; or sample:all.")
     ] = None,
     *,
     net: Net = "efficientnet_lite0",

@@ -22,6 +22,15 @@ SAMPLES: dict[str, tuple[str, str]] = {
 """Name -> package and the file in it."""
 
 
+ALL = PREFIX + "all"
+"""A folder, as it were, of the samples that are photographs."""
+
+
+def sample_photographs() -> list[Path]:
+    """The files of `sample:all`, in the order of their names. Raises what `sample_file` does."""
+    return [sample_file(PREFIX + name) for name in sorted(SAMPLES) if name != "painting"]
+
+
 def sample_file(name: str) -> Path:
     """The file of `sample:NAME`.
 

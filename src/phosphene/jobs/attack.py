@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -52,19 +51,14 @@ class _Work:
     """What is to be done to which photographs; `names` are for files."""
 
     network: Network
-    root: Path
     found: Labelled
     names: Sequence[str]
     attacks: Mapping[str, Mapping[str, Any]]
     target: int | None
 
-    def shown(self, place: int) -> str:
-        """The path of a photograph below the folder."""
-        return self.found.paths[place].relative_to(self.root).as_posix()
-
     def key(self, place: int, name: str) -> str:
         """What tells a row from all others: the photograph, its bytes, what is true of it, and the attack."""
-        told = f"{self.shown(place)}:{hash_file(self.found.paths[place])}:{self.found.labels[place]}"
+        told = f"{self.found.shown(place)}:{hash_file(self.found.paths[place])}:{self.found.labels[place]}"
         return f"{hashlib.sha256(told.encode()).hexdigest()[:24]}:{name}"
 
 
@@ -119,7 +113,7 @@ def attack(
     called = _called(attacks, eps, norm, steps, aim, seed, gives_probabilities(network))
     found = labelled(workshop, folder, network, truth).first(images)
     names = file_names(path.stem for path in found.paths)
-    work = _Work(network, workshop.find(folder), found, names, called, aim)
+    work = _Work(network, found, names, called, aim)
     yield Started(f"attack {net}", len(found.paths), "image")
     rows: dict[int, list[Row]] = {}
     shown: list[Picture] = []
@@ -163,9 +157,9 @@ def _chunks(work: _Work, only: str | None) -> list[range]:
     every = processes.mine(len(work.found.paths), TOGETHER)
     if only is None:
         return every
-    places = [place for place in range(len(work.found.paths)) if work.shown(place) == only]
+    places = [place for place in range(len(work.found.paths)) if work.found.shown(place) == only]
     if not places:
-        raise ImageError(f"'{work.root}' holds no photograph '{only}' that would be attacked")
+        raise ImageError(f"'{work.found.root}' holds no photograph '{only}' that would be attacked")
     return [chunk for chunk in every if places[0] in chunk]
 
 
@@ -225,7 +219,7 @@ def _attacked(work: _Work, name: str, photos: Mapping[int, Tensor | str], keys: 
     for place, why in rest.items():
         row = {
             "key": keys[place],
-            "image": work.shown(place),
+            "image": work.found.shown(place),
             "name": work.names[place],
             "attack": name,
             "skipped": why,
@@ -244,7 +238,7 @@ def _made(work: _Work, name: str, key: str, place: int, result: Result, at: int)
     success = bool(result.success[at])
     row = {
         "key": key,
-        "image": work.shown(place),
+        "image": work.found.shown(place),
         "name": work.names[place],
         "label": {"index": label, "name": network.labels[label]},
         "before": before,

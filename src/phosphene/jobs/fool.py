@@ -135,7 +135,8 @@ def _equation(
     )
     kind = "the sign of the gradient" if sign else "the change"
     alt = f"{told(before)}, plus {coefficient(amount)} times {kind}, is {told(after)}"
-    return Picture("equation", equation(*terms, amount), alt, f"{before['name']} + {coefficient(amount)} × {kind}")
+    caption = f"{before['name']} + {coefficient(amount)} × {kind} = {after['name']}"
+    return Picture("equation", equation(*terms, amount), alt, caption)
 
 
 def _sure(seen: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 from phosphene import images
 from phosphene.errors import ImageError, LabelError, PhospheneError
 from phosphene.images.palette import luminance
+from phosphene.images.samples import ALL, sample_photographs
 from phosphene.jobs.workshop import Workshop
 from phosphene.models import Network
 from phosphene.recipe import hash_file
@@ -29,11 +30,13 @@ class Labelled:
     """Photographs in alphabetical order.
 
     Attributes:
+        root: the folder that holds them; None: photographs of `sample:all`.
         paths: where they lie.
         labels: the class of each; None: what the network itself sees counts as true.
         truth: where the labels come from: `folders`, `names` or `predicted`.
     """
 
+    root: Path | None
     paths: tuple[Path, ...]
     labels: tuple[int | None, ...]
     truth: Truth
@@ -44,7 +47,13 @@ class Labelled:
         if count == 0 or count >= total:
             return self
         chosen = [place * total // count for place in range(count)]
-        return Labelled(tuple(self.paths[k] for k in chosen), tuple(self.labels[k] for k in chosen), self.truth)
+        paths, labels = tuple(self.paths[k] for k in chosen), tuple(self.labels[k] for k in chosen)
+        return Labelled(self.root, paths, labels, self.truth)
+
+    def shown(self, place: int) -> str:
+        """The path of a photograph below the folder."""
+        path = self.paths[place]
+        return path.name if self.root is None else path.relative_to(self.root).as_posix()
 
 
 def labelled(workshop: Workshop, folder: str, network: Network, truth: str = "auto") -> Labelled:
@@ -52,7 +61,7 @@ def labelled(workshop: Workshop, folder: str, network: Network, truth: str = "au
 
     Args:
         workshop: notes the folder's hash for the recipe.
-        folder: of photographs, or of folders of them.
+        folder: of photographs, or of folders of them; or `sample:all`.
         network: knows the classes.
         truth: `folders`: the folder that a photograph lies in is called as its class (or by index or synset); `names`: the
             file's name begins so, as `207_golden_retriever.jpg` or ImageNet's own `n02099601_7.JPEG`; `predicted`: what the
@@ -66,13 +75,16 @@ def labelled(workshop: Workshop, folder: str, network: Network, truth: str = "au
     """
     if truth not in TRUTHS:
         raise PhospheneError(f"unknown truth '{truth}': choose from {', '.join(TRUTHS)}")
+    if folder == ALL:
+        files = tuple(sample_photographs())
+        return Labelled(None, files, (None,) * len(files), "predicted")
     there = workshop.find(folder)
     if not there.is_dir():
         raise ImageError(f"'{folder}' is no folder: give one of photographs, or of a folder of them for each class")
     paths = images.find(there)
     workshop.inputs[folder] = hash_file(there)
     kind, found = _truth(paths, there, network, truth)
-    return Labelled(tuple(paths), tuple(found), kind)
+    return Labelled(there, tuple(paths), tuple(found), kind)
 
 
 def photograph(network: Network, path: Path) -> Tensor:

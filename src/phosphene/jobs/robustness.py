@@ -172,7 +172,7 @@ def _curve_chunk(work: _Work, chunk: range, keys: Mapping[int, str]) -> Job[dict
     rows: dict[int, Row] = {}
     photos: dict[int, Tensor] = {}
     for place in chunk:
-        rows[place] = {"key": keys[place], "place": place, "image": str(work.found.paths[place])}
+        rows[place] = {"key": keys[place], "place": place, "image": work.found.shown(place)}
         try:
             photos[place] = photograph(work.network, work.found.paths[place])
         except ImageError as problem:

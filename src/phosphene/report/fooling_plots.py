@@ -69,7 +69,8 @@ def _curve(axes: Any, rows: Sequence[Mapping[str, Any]], measure: str, heading: 
     axes.plot(places[reached], sizes[reached], color=_GLOW, linewidth=2)
     for where, colour in ((slice(0, ENDS), _EASY), (slice(-ENDS, None), _HARD)):
         shown = reached[where]
-        axes.plot(places[where][shown], sizes[where][shown], "o", color=colour, markersize=4.5, clip_on=False)
+        if shown.any():  # a line without points would count as one at the figure's corner
+            axes.plot(places[where][shown], sizes[where][shown], "o", color=colour, markersize=4.5, clip_on=False)
     if _missed(rows):
         missed = f"not reached: {_missed(rows):,} of {len(rows):,}"
         axes.plot(places[~reached], sizes[~reached], "x", color=_QUIET, markersize=4, label=missed, clip_on=False)
@@ -87,7 +88,7 @@ def _curve(axes: Any, rows: Sequence[Mapping[str, Any]], measure: str, heading: 
     axes.set_xlabel("classes, the easiest first")
     axes.set_ylabel(label)
     if measure == "probability":
-        axes.yaxis.set_major_formatter("{x:.0%}")
+        _percent(axes.yaxis)
     _frame(axes, heading, "y")
 
 
@@ -104,7 +105,14 @@ def _bars(axes: Any, rows: Sequence[Mapping[str, Any]], measure: str, colour: st
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(0, 1.2 * max(values) or 1)
     if measure == "probability":
-        axes.xaxis.set_major_formatter("{x:.0%}")
+        _percent(axes.xaxis)
+
+
+def _percent(axis: Any) -> None:
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    axis.set_major_formatter(PercentFormatter(1.0))
+    axis.set_major_locator(MaxNLocator(6, prune="upper"))
 
 
 def _missed(rows: Sequence[Mapping[str, Any]]) -> int:

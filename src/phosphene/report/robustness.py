@@ -55,10 +55,9 @@ def half_text(facts: Mapping[str, Any]) -> str:
     """The eps at which half of what was right has fallen, in words."""
     if facts["half"] is None:
         return f"more than {radius_text(facts['eps'][-1], facts['norm'])}"
-    less = "less than " if facts["half"] == facts["eps"][1] else ""
-    if facts["norm"] == "l2":
-        return f"{less}{facts['half']:.2g} in L2"
-    return f"{less}{facts['half'] * 255:.2g}/255"
+    if facts["half"] == facts["eps"][1]:
+        return f"less than {radius_text(facts['half'], facts['norm'])}"
+    return f"{facts['half']:.2g} in L2" if facts["norm"] == "l2" else f"{facts['half'] * 255:.2g}/255"
 
 
 def signs(facts: Mapping[str, Any]) -> str:
@@ -76,8 +75,8 @@ def _curve(outcome: Outcome, command: str) -> Section:
         for eps, attacked, shaken in zip(facts["eps"], facts["curve"], facts["noise"], strict=True)
     )
     doubt = (
-        "*These numbers are too good to be true*: checks below shout. Attacks by gradients are blind to such a network, and its"
-        " true accuracy under attack is lower."
+        "*These numbers are too good to be true*: checks below shout. Attacks by gradients are blind to such a network, and"
+        " its true accuracy under attack is lower."
     )
     return Section(
         key="curve", title="Accuracy against eps", slide="Adversarial Examples", command=command, seconds=0,
@@ -96,7 +95,7 @@ def _curve(outcome: Outcome, command: str) -> Section:
 
 
 def _believed(facts: Mapping[str, Any], command: str) -> Section:
-    rows = tuple((CHECKS.get(one["name"], one["name"]), _verdict(one), str(one["words"])) for one in facts["findings"])
+    rows = tuple((str(CHECKS.get(one["name"], one["name"])), _verdict(one), str(one["words"])) for one in facts["findings"])
     return Section(
         key="masking", title="Can it be believed?", slide="", command=command, seconds=0,
         words=(

@@ -81,7 +81,7 @@ def _outcome(found: Mapping[str, Any], eps: float) -> str:
         )
     return (
         f"Here ε is {radius_text(eps)}, the smallest of {', '.join(map(str, LEVELS))} levels of 255 that fools it:"
-        f" *{found['before']['name']}* becomes *{found['after']['name']}*, though no value moved by more than {levels}."
+        f" *{found['before']['name']}* becomes *{found['after']['name']}*, though no value moved by more than {levels}/255."
     )
 
 
@@ -96,5 +96,6 @@ def _control(found: Mapping[str, Any]) -> str:
             " in the direction that hurts, and many thousands of tiny pushes add up."
         )
     return (
-        f"Random signs of the same size change the answer to *{noise['name']}*, which says how unsure the network was."
+        f"Random signs of the same size are enough here to get *{noise['name']}* ({noise['probability']:.0%}), which says how"
+        f" unsure the network was; the gradient's make it {found['after']['probability']:.0%} sure."
     )
