@@ -6,7 +6,7 @@
 
 Moosavi-Dezfooli, Fawzi & Frossard, "DeepFool: a simple and accurate method to fool deep neural networks", CVPR 2016,
 Algorithm 2. The boundaries are looked for among the likeliest classes, as in the authors' code. The paper knows no [0, 1]:
-x is clamped, and in the second half of the steps values that are black or white and would go on are left out of w_k.
+x is clamped, and after a few steps values that are black or white and would go on are left out of w_k.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from phosphene.attacks.trial import Trial, attacked, slack
 from phosphene.errors import PhospheneError
 from phosphene.models import Network
 from phosphene.progress import Job, Started, Step
+
+PLAIN = 3  # steps; with none, changes of digits are 5% larger, with 25, they take three times the passes
 
 
 def deepfool(
@@ -103,9 +105,7 @@ def _walk(trial: Trial, steps: int, overshoot: float, candidates: int) -> Job[No
         which, way = which[standing], way[standing]
         start, ball = trial.originals[which], trial.ball.at(which)
         slopes = ball.masked(slopes[standing])
-        if (
-            2 * step >= steps
-        ):  # the plain way ends nearer, but what clamping takes from it may keep it from ending at all
+        if step >= PLAIN:  # the plain way ends nearer, but what clamping takes from it may keep it from ending at all
             slopes = _free(slopes, x[standing])
         way = way + _nearest(gaps[standing] - slack(logits[standing])[:, None], slopes)
         way = (start + way).clamp(0, 1) - start  # what can't be gone is not remembered

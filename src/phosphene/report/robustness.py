@@ -95,7 +95,9 @@ def _curve(outcome: Outcome, command: str) -> Section:
 
 
 def _believed(facts: Mapping[str, Any], command: str) -> Section:
-    rows = tuple((str(CHECKS.get(one["name"], one["name"])), _verdict(one), str(one["words"])) for one in facts["findings"])
+    rows = tuple(
+        (str(CHECKS.get(one["name"], one["name"])), _verdict(one), str(one["words"])) for one in facts["findings"]
+    )
     return Section(
         key="masking", title="Can it be believed?", slide="", command=command, seconds=0,
         words=(
