@@ -206,7 +206,7 @@ def test_all_other_classes(workshop: Workshop, thirty: str, monkeypatch: pytest.
     facts, rows = outcome.facts, outcome.facts["targets"]
     assert [row["index"] for row in rows] == [n for n in range(30) if n != facts["before"]["index"]]
     assert facts["reached"] == 29 and facts["success"]
-    assert [event for event in events if isinstance(event, Started)] == [Started(f"fool {thirty}", 29, "class")]
+    assert [event for event in events if isinstance(event, Started)] == [Started(f"fool {thirty}", 29, "target")]
     done = [event.done for event in events if isinstance(event, Step)]
     assert done == sorted(done) and done[-1] == 29 and len(set(done)) > 8
     order = sorted(rows, key=lambda row: row["l2"])

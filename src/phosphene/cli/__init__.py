@@ -19,6 +19,7 @@ from phosphene.cli import (
     cues,
     embedding,
     fooling,
+    for_all,
     judging,
     learning,
     moving,
@@ -68,6 +69,8 @@ app.command(learning.finetune, group=_TEACH)
 app.command(advising.advise, group=_TEACH)
 app.command(fooling.fool, group=_FOOL)
 app.command(attacking.attack, group=_FOOL)
+app.command(for_all.universal, group=_FOOL)
+app.command(for_all.patch, group=_FOOL)
 app.command(robustness.robustness, group=_FOOL)
 _models = App(name="models", group=_KEEP, help="Networks that Phosphene knows by itself; `models get` fetches weights.")
 _models.default(network.models)

@@ -31,6 +31,7 @@ VERBS = (
     "fool",
     "invert",
     "judge-explanations",
+    "patch",
     "patches",
     "probe",
     "randomise",
@@ -38,6 +39,7 @@ VERBS = (
     "shape-bias",
     "style",
     "texture",
+    "universal",
     "visualize",
 )
 """The verbs that make pictures."""

@@ -35,7 +35,7 @@ def fool_targets(
     """See `jobs.fool`. `photo`: `[1, 3, H, W]` on the 8-bit lattice; `goals`: the classes to reach."""
     rows: list[dict[str, Any]] = []
     kept: dict[int, Tensor] = {}  # place -> what became of the photograph, of those that may be shown
-    yield Started(f"fool {net}", len(goals), "class")
+    yield Started(f"fool {net}", len(goals), "target")
     for begin in range(0, len(goals), TOGETHER):
         some = goals[begin : begin + TOGETHER]
         work = parts.change(network, photo, before["index"], some, chosen)
