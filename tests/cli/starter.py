@@ -43,7 +43,8 @@ def starter(folder: Path, environment: dict[str, str]) -> Iterator[Start]:
     Its options, for accidents in a training: `kill`, after how many seconds it is killed; `every`, seconds between states;
     `hit`, a step after which it is sent `signal`; `alarm`, after how many states, and seconds then, SIGALRM kills it; `torn`
     and `full`, how many states it can write before it is killed in the middle of one, or the disk is full; `nan`, which steps
-    of all that are tried give a loss that is no number.
+    of all that are tried give a loss that is no number. And in an attack on a folder: `together`, how many photographs are
+    attacked at once; `rows`, after how many of its notes it is killed, with so many letters of the last one missing.
     """
     server = subprocess.Popen(
         [sys.executable, __file__], cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1", **environment}, text=True,
@@ -133,6 +134,12 @@ def prepare(request: dict[str, Any]) -> None:
         _fail_to_write(request["full"], torn=False)
     if "nan" in request:
         _lose_the_loss(request["nan"])
+    if "together" in request:
+        from phosphene.jobs import attack, robustness
+
+        attack.TOGETHER = robustness.TOGETHER = request["together"]
+    if "rows" in request:
+        _kill_at_a_row(*request["rows"])
 
 
 def _hit(step: int, kind: signal.Signals) -> None:
@@ -185,6 +192,24 @@ def _fail_to_write(after: int, *, torn: bool) -> None:
         replace(source, target)
 
     os.replace = failing
+
+
+def _kill_at_a_row(after: int, missing: int) -> None:
+    from phosphene.cli.journal import Journal
+
+    keep, done = Journal.keep, 0
+
+    def killed(self: Journal, rows: Any) -> None:
+        nonlocal done
+        done += 1
+        if after:
+            keep(self, rows)
+        if done >= after:
+            if missing:
+                os.truncate(self._file, os.path.getsize(self._file) - missing)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Journal.keep = killed
 
 
 def _lose_the_loss(steps: list[int]) -> None:

@@ -11,7 +11,7 @@ from cyclopts import Group, Parameter
 
 from phosphene.cli import output as write
 from phosphene.cli import terminal
-from phosphene.cli.options import Net, Output, Said, Source
+from phosphene.cli.options import Net, Output, Said, Source, split
 from phosphene.cli.radius import radius
 from phosphene.cli.see import Photo
 
@@ -65,6 +65,12 @@ def fool(
     steps: Annotated[
         int | None, Parameter(group=_ATTACK, help="Steps before giving up; default: fooling 200, others their own.")
     ] = None,
+    others: Annotated[
+        list[str] | None,
+        Parameter(
+            negative="", help="Networks, by comma, that are shown the result, too: are they fooled along with it?"
+        ),
+    ] = None,
     seed: Annotated[
         int, Parameter(help="Of attacks that begin at random, and of the control: noise of the same size.")
     ] = 0,
@@ -78,7 +84,7 @@ def fool(
     parameters = {
         "image": str(image), "target": target, "all_targets": all_targets, "net": net, **source.parameters(),
         "attack": attack, "norm": norm, "eps": None if eps is None else radius(eps, measured),
-        "confidence": confidence, "steps": steps, "seed": seed,
+        "confidence": confidence, "steps": steps, "others": split(others), "seed": seed,
     }  # fmt: skip
 
     def look(outcome: Outcome, files: dict[str, Path], workshop: Workshop) -> dict[str, Any]:
@@ -97,6 +103,7 @@ def fool(
         _tell_all(outcome.facts, said)
     else:
         _tell(outcome.facts, said)
+        _tell_others(outcome.facts, said)
     if not (outcome.facts["success"] and all(seen["same"] for seen in outcome.facts["files"].values())):
         sys.exit(1)
 
@@ -137,6 +144,16 @@ def _tell(found: Mapping[str, Any], said: Said) -> None:
         f" Linf {round(found['linf'] * 255)}/255, read back from the file: {_told(written)}",
         said,
     )
+
+
+def _tell_others(found: Mapping[str, Any], said: Said) -> None:
+    """What the other networks see, in a table."""
+    if found["others"] and not (said.quiet or said.json):
+        rows = [
+            (name, *(_told(seen[key]) for key in ("before", "after", "noise")))
+            for name, seen in found["others"].items()
+        ]
+        terminal.table(("shown to", "the photograph", "the result", "noise of the same size"), rows)
 
 
 def _within(found: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -35,12 +35,14 @@ def fool(
     eps: float | None = None,
     confidence: float = parts.CONFIDENCE,
     steps: int | None = None,
+    others: Sequence[str] = (),
     seed: int = 0,
 ) -> Job[Outcome]:
     """Pictures of one target, or none: `fool` (the sheet), `original`, `fooled`, `difference`, `difference-10x`, `equation`.
 
     Of several: `fool` (the sheet), `targets` (how much each takes), `original`, and `fooled-NAME` of those on the sheet. The
-    facts say how much it took and how sure the network is; for several, in a row for each.
+    facts say how much it took and how sure the network is; for several, in a row for each. `others`: networks that are shown
+    the result of one target, too; an attack that can then goes on after success, since only what is sure fools others.
     """
     network = workshop.network(net, weights, labels)
     network.need_classifier("fool")
@@ -48,10 +50,13 @@ def fool(
     photo = pictures.quantize(network.preprocess(workshop.image(image)))
     before = parts.seen_in(network, photo)
     goals = _goals(network, net, before, target, all_targets)
-    chosen = parts.plan(attack, norm, eps, steps, confidence, seed, aimed=bool(goals))
+    chosen = parts.plan(attack, norm, eps, steps, confidence, seed, aimed=bool(goals), sure=bool(others))
+    if others and (all_targets or len(goals) > 1):
+        raise PhospheneError("--others are shown one result: give one --target with it, or none")
+    rivals = {name: workshop.network(name) for name in dict.fromkeys(others)}
     if all_targets or len(goals) > 1:
         return (yield from fool_targets(network, net, photo, before, goals, chosen))
-    return (yield from _one(network, net, photo, before, goals, chosen))
+    return (yield from _one(network, net, photo, before, goals, chosen, rivals))
 
 
 def _goals(network: Network, net: str, before: Mapping[str, Any], target: str | None, every: bool) -> list[int]:
@@ -72,7 +77,13 @@ def _goals(network: Network, net: str, before: Mapping[str, Any], target: str | 
 
 
 def _one(
-    network: Network, net: str, photo: Tensor, before: dict[str, Any], goals: list[int], chosen: Plan
+    network: Network,
+    net: str,
+    photo: Tensor,
+    before: dict[str, Any],
+    goals: list[int],
+    chosen: Plan,
+    rivals: Mapping[str, Network],
 ) -> Job[Outcome]:
     found = yield from parts.change(network, photo, before["index"], goals or None, chosen)
     original, fooled = found.original, found.images[0]
@@ -89,6 +100,7 @@ def _one(
     way, amount = direction(original, fooled)
     by_itself = parts.seen_in(network, way[None].to(photo))
     formula = _equation(original, way, fooled, amount, before, by_itself, after, chosen)
+    noise = _noisy(photo, l2, linf, chosen)
     facts = {
         "net": net,
         "before": before,
@@ -98,10 +110,17 @@ def _one(
         **found.facts(0),
         "changed": float((fooled != original).float().mean()),
         "read_back": parts.seen_in(network, pictures.decode(pictures.encode(fooled)).to(photo)),
-        "noise": parts.seen_in(network, _noisy(photo, l2, linf, chosen)),
+        "noise": parts.seen_in(network, noise),
         "direction": by_itself,
+        "others": {name: _shown(rival, photo, found.images, noise) for name, rival in rivals.items()},
     }
     return Outcome((Picture("fool", sheet, alt, size), *made, formula), facts)
+
+
+def _shown(rival: Network, photo: Tensor, fooled: Tensor, noise: Tensor) -> dict[str, Any]:
+    """What another network sees in the photograph, in the result, and in noise of the same size."""
+    images = {"before": photo, "after": fooled, "noise": noise}
+    return {name: parts.seen_in(rival, image.to(rival.mean)) for name, image in images.items()}
 
 
 def _pictures(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, Literal
 
 import torch
@@ -36,6 +37,7 @@ class Plan:
         steps: None: as many as is usual for it.
         confidence: of the ascent, the probability to be reached.
         seed: of an attack that begins at random.
+        sure: an attack that can goes on after success: its change is for other networks, too.
     """
 
     attack: str
@@ -44,6 +46,7 @@ class Plan:
     steps: int | None
     confidence: float
     seed: int
+    sure: bool = False
 
     @property
     def measure(self) -> Literal["l2", "backwards", "probability"]:
@@ -107,8 +110,9 @@ def plan(
     seed: int,
     *,
     aimed: bool,
+    sure: bool = False,
 ) -> Plan:
-    """What to run for what was asked; `aimed`: toward given classes.
+    """What to run for what was asked; `aimed`: toward given classes; `sure`: see `Plan`.
 
     Raises:
         PhospheneError: an unknown attack, or something that it can't be asked for.
@@ -130,7 +134,7 @@ def plan(
     check(chosen, eps=eps, norm=norm, steps=steps, aimed=aimed)
     if confidence != CONFIDENCE:
         raise PhospheneError(f"--confidence is for the fooling ascent: {name} ends where another class leads")
-    return Plan(name, norm or chosen.norms[0], eps, steps, confidence, seed)
+    return Plan(name, norm or chosen.norms[0], eps, steps, confidence, seed, sure)
 
 
 def _usual(norm: Norm | None, eps: float | None, aimed: bool) -> str:
@@ -158,9 +162,10 @@ def change(network: Network, photo: Tensor, seen: int, targets: Sequence[int] | 
     count = 1 if targets is None else len(targets)
     photos = photo.expand(count, -1, -1, -1)
     if chosen.attack != FOOLING:
+        going_on = chosen.sure and "exhaust" in signature(ATTACKS[chosen.attack].function).parameters
         found = yield from run_attack(
             chosen.attack, network, photos, [seen] * count, eps=chosen.eps, norm=chosen.norm, steps=chosen.steps,
-            targets=targets, seed=chosen.seed, quantize=True,
+            targets=targets, seed=chosen.seed, quantize=True, **({"exhaust": True} if going_on else {}),
         )  # fmt: skip
         counts = {"forwards": found.forwards.cpu(), "backwards": found.backwards.cpu()}
     else:

@@ -13,12 +13,13 @@ import torch
 from torch import nn
 
 from phosphene import device as devices
-from phosphene.errors import NetworkError, PhospheneError, did_you_mean
+from phosphene.errors import NetworkError, PhospheneError, WeightsError, did_you_mean
 from phosphene.models import bundled, cache, fetch, saved, weights
 from phosphene.models.labels import Labels
 from phosphene.models.network import IMAGENET_MEAN, IMAGENET_STD, Network
 from phosphene.models.prepare import first_tensor
 from phosphene.models.preprocess import Preprocess
+from phosphene.models.small import DESIGNS, built, is_small, untrained, wanted, with_weights
 from phosphene.progress import Event, run
 
 Listen: TypeAlias = Callable[[Event], None]
@@ -45,7 +46,8 @@ def load(
     Args:
         net: `efficientnet_lite0` or `squeezenet1_1` (bundled), a torchvision name (`vgg16`, `resnet18`, ...),
             `timm:NAME`, `FILE.py:FUNCTION` that returns a module, a folder (or its `model.safetensors`) that `probe`,
-            `finetune` or `harden` wrote, or an `nn.Module`.
+            `finetune` or `harden` wrote, or an `nn.Module`. `madry_cnn`, `trades_cnn`, `wong_cnn` and `preact_resnet18`
+            come untrained: they need `weights`, from which their channels, classes and size follow.
         weights: a safetensors file or a torch state dict for it (read with `weights_only=True`).
         device: `auto`, `cpu`, `cuda` or `mps`.
         labels: names of the classes, for a network of your own. A network with 1,000 outputs and no labels is taken
@@ -66,7 +68,7 @@ def load(
     if isinstance(net, nn.Module):
         network = _own(net, name or type(net).__name__, weights, labels, input_size, mean, std)
         return network if device == "auto" else network.to(where)
-    known = net in (*bundled.BUNDLED, *fetch.torchvision_names())  # a folder of that name is meant by ./NAME
+    known = is_small(net) or net in (*bundled.BUNDLED, *fetch.torchvision_names())  # a folder is meant by ./NAME
     trained = None if known else saved.saved_file(net)
     if trained is not None:
         return _saved(trained, name or net, weights, labels, input_size, mean, std).to(where)
@@ -108,6 +110,8 @@ def _skeleton(made_of: saved.Architecture, file: Path, code: str | None) -> nn.M
             )
         made = _from_file(code)
         return made.module if isinstance(made, Network) else made
+    if is_small(net):
+        return built(wanted(net), made_of.outputs)
     if net.startswith("timm:") or net == "efficientnet_lite0":
         import timm
 
@@ -128,7 +132,9 @@ def _by_name(name: str, file: Any, labels: Any, size: Any, mean: Any, std: Any, 
         return _timm(name, file, labels, size, mean, std, listen)
     if name in fetch.torchvision_names():
         return _torchvision(name, file, labels, size, mean, std, listen)
-    known = [*bundled.BUNDLED, *fetch.torchvision_names()]
+    if is_small(name):
+        return _small(name, file, labels, size, mean, std)
+    known = [*bundled.BUNDLED, *DESIGNS, *fetch.torchvision_names()]
     raise NetworkError(
         f"unknown network '{name}'"
         + (did_you_mean(name, known) or f": bundled are {' and '.join(bundled.BUNDLED)}")
@@ -341,6 +347,31 @@ def _timm(name: str, file: Any, labels: Any, size: Any, mean: Any, std: Any, lis
     crop = tuple(config["input_size"][1:])
     way = Preprocess(crop, round(min(crop) / config["crop_pct"]), config["interpolation"])
     return _wrap(module, name, labels, size, mean or config["mean"], std or config["std"], way)
+
+
+# -- small networks of papers -----------------------------------------------------------------------------------
+
+
+def _small(name: str, file: Any, labels: Any, size: Any, mean: Any, std: Any) -> Network:
+    own = saved.own_file(file) if file is not None else None
+    if own is not None:
+        return _of_the_same(_saved(own, name, None, labels, size, mean, std), name, own)
+    path = Path(file) if file is not None else cache.find(file_names(name.partition(":")[0]))
+    if path is None:
+        raise untrained(name)
+    module, which = with_weights(name, path, size)
+    plain = which.normalisation
+    network = _wrap(module, name, labels, None, mean or plain[0], std or plain[1], which.preprocess)
+    network.architecture = saved.Architecture(str(which), len(network.labels))
+    return network
+
+
+def _of_the_same(network: Network, name: str, file: Path) -> Network:
+    """The same. Raises WeightsError if the file, which says what it holds, holds another network than `name`."""
+    net = network.architecture.net if network.architecture is not None else ""
+    if name not in (net, net.partition(":")[0]):
+        raise WeightsError(f"'{file}' holds a {net}, not a {name}")
+    return network
 
 
 # -- the user's own ---------------------------------------------------------------------------------------------

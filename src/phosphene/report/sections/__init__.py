@@ -22,6 +22,8 @@ SECTIONS = (
     "texture_shape",
     "fooling",
     "fgsm",
+    "robustness",
+    "transfer",
 )
 """Modules of this package; each has `TITLE` and a function `make(stage)`."""
 
