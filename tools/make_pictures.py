@@ -77,7 +77,8 @@ def _pictures() -> None:
     _sheet("randomise", ["randomise", "cat.png"])
     _sheet("judge-explanations", ["judge-explanations", "photos", "--images", "8", "--mosaics", "8"])
     _sheet("visualize", ["visualize", "--class", FOUR])
-    _sheet("fool", ["fool", "cat.png", "--target", "black swan"])
+    _sheet("fool", ["fool", "cat.png", "--attack", "fgsm", "--eps", "2/255"], part="equation")
+    _attacks()
     _sheet("neurons", ["visualize", "--layers", "all", "--per-layer", "9", "--size", "128"])
     _sheet("dream", ["dream", "china.jpg"])
     _sheet("invert", ["invert", "cat.png"])
@@ -105,6 +106,21 @@ def _styles() -> None:
     if stimuli.is_dir():
         _sheet("shape-bias", ["shape-bias", str(stimuli)])
     _networks()
+
+
+def _attacks() -> None:
+    """What it takes to fool a network, only where photographs of known classes are."""
+    photos = SHARED / "data" / "imagenet_samples"
+    if not photos.is_dir():
+        return
+    known = [str(photos), "--truth", "names", "--quiet"]
+    main(["attack", *known, "--images", "60", "--attack", "fgsm,bim,pgd,square", "--eps", "0.5/255", "--out", "attack"])
+    images.save(images.read(Path("attack") / "accuracy.png"), DOCS / "attack.jpg", quality=88)
+    main(["robustness", *known, "--images", "100", "--out", "robustness"])
+    images.save(images.read(Path("robustness") / "robustness.png"), DOCS / "robustness.jpg", quality=88)
+    images.save(images.read(Path("robustness") / "transfer.png"), DOCS / "transfer-matrix.jpg", quality=88)
+    _sheet("universal", ["universal", str(photos), "--truth", "names", "--target", "brain coral", "--eps", "16/255"])
+    _sheet("patch", ["patch", str(photos), "--truth", "names", "--images", "120", "--target", "toaster"])
 
 
 def _lessons() -> None:

@@ -174,7 +174,9 @@ def test_no_pass_is_forgotten() -> None:
     found = done(curve(module, images, labels, eps=LINF, steps=8))
     assert sum(module.seen) == int(found.forwards.sum())
     stands = found.falls == len(LINF) + 1
-    assert found.backwards[stands].unique().tolist() == [1 + 8] and stands.any()  # one look along the gradient, one attack
+    assert (
+        found.backwards[stands].unique().tolist() == [1 + 8] and stands.any()
+    )  # one look along the gradient, one attack
     assert found.backwards.min() >= 1
 
 

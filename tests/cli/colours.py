@@ -14,7 +14,7 @@ from PIL import Image
 
 COLOURS = ("red", "green", "blue")
 
-NETS = '''
+NETS = """
 import torch
 from torch import nn
 from phosphene import load
@@ -106,7 +106,7 @@ def grey():
     module[0].weight.data = torch.tensor([-20.0, 0.0, 20.0]).view(3, 1, 1, 1)
     module[0].bias.data = torch.tensor([9.0, 0.0, -11.0])
     return made(module)
-'''
+"""
 
 
 def photograph(path: Path, colour: str, lead: float, *, seed: int, size: int = 32) -> None:

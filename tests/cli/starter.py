@@ -217,7 +217,7 @@ def _lose_the_loss(steps: list[int]) -> None:
 
     step, tried = _Training.step, 0
 
-    def losing(self: _Training, places: list[int], batch: Any) -> float:
+    def losing(self: _Training, places: Any, batch: Any) -> float:
         nonlocal tried
         tried += 1
         if tried > 100:

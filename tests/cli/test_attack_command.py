@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -22,8 +23,8 @@ from test_torchrun import start as launch
 import phosphene
 from phosphene import images, recipe
 from phosphene.attacks import ATTACKS
-from phosphene.jobs import attack as attack_module  # noqa: F401
-from phosphene.jobs.command import command_line
+from phosphene.jobs import function_of
+from phosphene.jobs.command import command_line, defaults
 
 LEADS = {"red": [1, 3, 5, 9], "green": [2.5, 6], "blue": [4.5, 30]}
 FOOLED = {4: {"blue/b0.png", "green/g0.png", "green/g1.png", "red/r0.png", "red/r1.png", "red/r2.png"}}
@@ -126,16 +127,19 @@ def test_smallest_changes_need_no_eps_and_are_as_small_as_they_can_be(run: Any) 
     assert said.json["attacks"]["deepfool"]["eps"] is said.json["attacks"]["fab"]["eps"] is None
     for name, lead in zip([f"red/r{n}.png" for n in range(4)], LEADS["red"], strict=True):
         # `lead` levels between two means: in L2 each of 2 x 1024 values moves by half of it, in whole levels.
-        least = lead / 2 * 2048**0.5 / 255
-        assert told["deepfool", name]["success"] and least * 0.99 <= told["deepfool", name]["l2"] <= 1.5 * least
+        least, most = (levels * 2048**0.5 / 255 for levels in (lead / 2, int(lead / 2) + 1))
+        assert told["deepfool", name]["success"] and least * 0.99 <= told["deepfool", name]["l2"] <= most * 1.01
         assert told["fab", name]["linf"] == pytest.approx((int(lead / 2) + 1) / 255, abs=1e-6)
 
 
 def test_a_target_is_reached_and_photographs_of_it_are_left_out(run: Any) -> None:
     said = run(*ATTACK, "--target", "green", "--eps", "4/255", "--out", "out", "--json")
-    assert said.code == 0 and said.err == ""
+    assert said.code == 0 and said.err.count("\n") == 2
     found = said.json
-    assert found["target"] == {"index": 1, "name": "green"} and set(found["skipped"]) == {"green/g0.png", "green/g1.png"}
+    assert found["target"] == {"index": 1, "name": "green"} and set(found["skipped"]) == {
+        "green/g0.png",
+        "green/g1.png",
+    }
     assert set(found["skipped"].values()) == {"it is of the target's class already"}
     told = [row for row in found["rows"] if "skipped" not in row]
     assert {row["after"]["name"] for row in told if row["success"]} == {"green"} and found["images"] == 6
@@ -249,6 +253,14 @@ def test_so_many_photographs_and_only_one(run: Any, photos: list[str]) -> None:
     assert said.code == 2 and "holds no photograph 'red/r9.png'" in said.err and not Path("c").exists()
 
 
+def test_the_command_line_hands_over_every_option(run: Any) -> None:
+    assert run(*ATTACK, "--images", "1", "--out", "out", "-q").code == 0
+    found = recipe.read("out/accuracy.png").parameters
+    assert set(found) == set(inspect.signature(function_of("attack")).parameters) - {"workshop", "known", "keep"}
+    usual = {**defaults("attack"), "attacks": ["pgd"], "folder": "photos", "net": "nets.py:mean", "images": 1}
+    assert found == usual
+
+
 # -- recipes ------------------------------------------------------------------------------------------------------------
 
 
@@ -264,7 +276,7 @@ def test_pictures_are_made_again_byte_for_byte(run: Any, monkeypatch: pytest.Mon
     assert set(found.inputs) == {"photos", "nets.py"}
     line = command_line("attack", found.parameters)
     assert line == (
-        "phosphene attack photos --net nets.py:mean --attack square --eps 4/255 --steps 60 --only red/r0.png"
+        "phosphene attack photos --attack square --eps 4/255 --net nets.py:mean --only red/r0.png --steps 60"
     )
     said = run(*line.split()[1:], "--out", "again")
     assert said.code == 0
@@ -322,7 +334,9 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_files(start: starter.Start)
     whole = files("whole")
     assert len(whole) > 20
     made = 6  # three groups, two attacks
-    for turn, (after, missing) in enumerate([(0, 0), (1, 0), (1, 20), (2, 1), (3, 400), (made - 1, 0), (made, 30), (made, 0)]):
+    for turn, (after, missing) in enumerate(
+        [(0, 0), (1, 0), (1, 20), (2, 1), (3, 400), (made - 1, 0), (made, 30), (made, 0)]
+    ):
         out = f"out{turn}"
         ended = start(*LONG, "--out", out, together=3, rows=[after, missing])
         assert ended.code == -9 and not Path(out, "index.html").exists()
@@ -394,6 +408,18 @@ def test_other_options_are_refused_and_what_was_made_is_kept(run: Any) -> None:
     assert len(rows("out")) == 8 and {row["image"] for row in rows("out") if row["success"]} == FOOLED[2]
 
 
+@pytest.mark.xfail(
+    strict=True, reason="--only writes the page and the plot of the whole folder anew, of a few photographs"
+)
+def test_one_photograph_again_leaves_the_page_of_all(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("phosphene.jobs.attack.TOGETHER", 3)
+    assert run(*ATTACK, "--eps", "4/255", "--out", "out", "-q").code == 0
+    before = files("out")
+    assert run(*ATTACK, "--eps", "4/255", "--only", "red/r0.png", "--out", "out", "-q").code == 0
+    assert "blue/b0.png" in files("out")["index.html"].decode()
+    assert files("out")["accuracy.png"] == before["accuracy.png"]
+
+
 @pytest.mark.xfail(strict=True, reason="pictures of the run that was replaced stay among those of the new one")
 def test_overwriting_leaves_no_pictures_of_the_run_before(run: Any) -> None:
     assert run(*ATTACK, "--eps", "4/255", "--out", "out", "-q").code == 0
@@ -413,13 +439,27 @@ def test_a_photograph_that_changes_is_attacked_anew(run: Any) -> None:
 @pytest.mark.xfail(strict=True, reason="the plan doesn't hold the network's code, only its weights: old rows are kept")
 def test_other_code_with_the_same_weights_is_another_network(run: Any) -> None:
     assert run(*ATTACK, "--eps", "4/255", "--out", "out", "-q").code == 0
-    code = Path("nets.py").read_text().replace("return self.conv(x).mean((2, 3))", "return self.conv(1 - x).mean((2, 3))")
+    code = (
+        Path("nets.py").read_text().replace("return self.conv(x).mean((2, 3))", "return self.conv(1 - x).mean((2, 3))")
+    )
     Path("nets.py").write_text(code)
     said = run(*ATTACK, "--eps", "4/255", "--out", "out", "--json")
     assert said.code == 2 or said.json["clean"]["count"] == 0  # it sees the weakest colour now
 
 
-@pytest.mark.xfail(strict=True, reason="names of files depend on what else is in the folder: an old row may share its own")
+@pytest.mark.xfail(strict=True, reason="the plan holds the path of the labels, not what they say: old names are kept")
+def test_other_labels_are_other_classes(run: Any) -> None:
+    words = (*ATTACK, "--truth", "predicted", "--labels", "names.txt", "--eps", "4/255", "--out", "out")
+    Path("names.txt").write_text("rot\ngruen\nblau\n")
+    assert run(*words, "-q").code == 0
+    Path("names.txt").write_text("rouge\nvert\nbleu\n")
+    said = run(*words, "--json")
+    assert said.code == 2 or {row["label"]["name"] for row in said.json["rows"]} == {"rouge", "vert", "bleu"}
+
+
+@pytest.mark.xfail(
+    strict=True, reason="names of files depend on what else is in the folder: an old row may share its own"
+)
 def test_a_photograph_that_is_added_takes_no_ones_picture(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("phosphene.jobs.attack.TOGETHER", 3)
     assert run(*ATTACK, "--eps", "4/255", "--out", "out", "-q").code == 0
@@ -496,7 +536,9 @@ def more(here: Path) -> None:
     shutil.copyfile("cat.png", "outside/3/a.png")
 
 
-@pytest.mark.parametrize(("words", "message"), BAD, ids=lambda value: " ".join(value) if isinstance(value, tuple) else "")
+@pytest.mark.parametrize(
+    ("words", "message"), BAD, ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
+)
 def test_bad_input_is_one_line_and_changes_nothing(
     run: Any, more: None, words: tuple[str, ...], message: str, request: pytest.FixtureRequest
 ) -> None:
@@ -517,7 +559,9 @@ def test_a_target_that_all_photographs_have_is_told(run: Any) -> None:
     assert said.code == 2 and said.err.count("\n") == 1 and "it is of the target's class already" in said.err
 
 
-@pytest.mark.xfail(strict=True, reason="a refused target leaves rows behind, which keep the right one from being attacked")
+@pytest.mark.xfail(
+    strict=True, reason="a refused target leaves rows behind, which keep the right one from being attacked"
+)
 def test_a_refused_target_does_not_stand_in_the_way_of_the_right_one(run: Any) -> None:
     shutil.rmtree("photos/green")
     shutil.rmtree("photos/blue")

@@ -128,7 +128,7 @@ def test_an_unknown_network(refused: Any, verb: str) -> None:
         "fool": ("cat.png", "--target", "3"), "visualize": ("--class", "3"), "filters": (), "layers": (),
         "patches": ("folder", "--layer", "1"), "judge-explanations": ("folder",), "embed": ("folder",),
         "shape-bias": ("folder",), "cue-conflict": ("folder", "folder"), "probe": ("folder",), "finetune": ("folder",),
-        "advise": ("folder",),
+        "advise": ("folder",), "attack": ("folder",), "robustness": ("folder",),
     }  # fmt: skip
     line = refused(verb, *words.get(verb, ("cat.png",)), "--net", "resnet81")
     assert "unknown network 'resnet81'" in line and "did you mean resnet18" in line

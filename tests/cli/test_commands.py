@@ -19,6 +19,7 @@ from phosphene import __version__, images
 from phosphene.cli import (
     advising,
     app,
+    attacking,
     bias,
     cues,
     embedding,
@@ -29,6 +30,7 @@ from phosphene.cli import (
     network,
     painting,
     recipes,
+    robustness,
     see,
 )
 from phosphene.cli import tour as touring
@@ -57,6 +59,8 @@ COMMANDS = {
     "style": painting.style,
     "texture": painting.texture,
     "fool": fooling.fool,
+    "attack": attacking.attack,
+    "robustness": robustness.robustness,
     "probe": learning.probe,
     "finetune": learning.finetune,
     "advise": advising.advise,
@@ -154,7 +158,7 @@ def _kind(hint: Any) -> Any:
 
 def test_no_option_has_a_negative_twin_but_what_is_on_by_itself() -> None:
     twins = {(name, f) for name in COMMANDS for f in options(name) if f.startswith(("--no-", "--empty-"))}
-    assert twins == {("probe", "--no-balanced"), ("finetune", "--no-balanced")}
+    assert twins == {("probe", "--no-balanced"), ("finetune", "--no-balanced"), ("robustness", "--no-checks")}
 
 
 @pytest.mark.parametrize("verb", [*VERBS, "predict"])
@@ -174,8 +178,9 @@ def test_defaults_are_the_jobs(verb: str) -> None:
         renamed |= {name: f"{name}s" for name in ("share", "mask", "content_layer", "style_layer")}
     for name, parameter in inspect.signature(COMMANDS[verb]).parameters.items():
         if (
-            name in ("source", "output", "said", "out", "overwrite", "image", "film", "fps", "csv", "resume")
+            name in ("source", "output", "said", "out", "overwrite", "image", "folder", "film", "fps", "csv", "resume")
             or parameter.default is inspect.Parameter.empty
+            or name == "attack_"  # None is pgd
             or (verb == "cue-conflict" and name in ("pairs", "same", "seed"))  # of the set, not of one stimulus
         ):
             continue
@@ -190,7 +195,8 @@ def test_defaults_are_the_jobs(verb: str) -> None:
     [
         verb
         for verb in VERBS
-        if verb not in ("judge-explanations", "embed", "cue-conflict", "probe", "finetune", "advise")
+        if verb
+        not in ("judge-explanations", "embed", "cue-conflict", "probe", "finetune", "advise", "attack", "robustness")
     ],
 )
 def test_the_command_line_hands_over_every_option(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,7 +76,9 @@ def test_a_run_that_was_killed_while_it_wrote_its_first_row_goes_on(path: Path, 
 def test_rows_of_another_plan_stay_unless_told_otherwise(path: Path) -> None:
     Journal(path, "p", False).keep([row("a")])
     before = path.read_bytes()
-    with pytest.raises(OutputError, match=r"rows\.jsonl' holds what was made otherwise, which is kept: give --overwrite"):
+    with pytest.raises(
+        OutputError, match=r"rows\.jsonl' holds what was made otherwise, which is kept: give --overwrite"
+    ):
         Journal(path, "q", False)
     journal = Journal(path, "q", True)
     assert journal.known == {} and path.read_bytes() == before  # until there is something to put in their place

@@ -64,6 +64,7 @@ def three_photos(photos_of_two_classes: Path) -> Path:
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "activations": {"layers": ["conv1", "fire9"], "channels": 4},
     "advise": {"size": 64},
+    "attack": {"attacks": ["fgsm"]},
     "cue-conflict": {"steps": 1, "size": 128},
     "dream": {"layers": ["fire3"], "steps": 1, "octaves": 2, "size": 96},
     "embed": {"method": "pca"},
@@ -76,6 +77,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "patches": {"layer": "features.2", "units": ["2"]},
     "probe": {"size": 64},
     "randomise": {"steps": 1, "methods": ["saliency"]},
+    "robustness": {"eps": [1 / 255], "steps": 2, "others": [], "checks": False},
     "shape-bias": {},
     "style": {"style_layers": ["conv1"], "content_layers": ["fire3"], "steps": 1, "size": 96},
     "texture": {"style_layers": ["conv1"], "steps": 1, "sample": 96},
@@ -83,7 +85,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 
 
-MAIN = {"judge-explanations": "judge", "advise": "table", "probe": "depth", "finetune": "curves"}
+MAIN = {"attack": "accuracy", "judge-explanations": "judge", "advise": "table", "probe": "depth", "finetune": "curves"}
 LEARNING = ("advise", "probe", "finetune")
 
 
@@ -99,7 +101,7 @@ def cut_up(photo: Path, folder: Path) -> None:
 @pytest.mark.parametrize("verb", VERBS)
 def test_jobs_make_pictures(workshop: Workshop, photo: str, three_photos: Path, verb: str, tmp_path: Path) -> None:
     parameters = {**SQUEEZE, **ARGUMENTS[verb]}
-    if verb in ("judge-explanations", "patches", "embed", "shape-bias", *LEARNING):
+    if verb in ("judge-explanations", "patches", "embed", "shape-bias", "attack", "robustness", *LEARNING):
         parameters["folder"] = str(three_photos)
     elif verb not in ("filters", "visualize"):
         parameters["image"] = photo

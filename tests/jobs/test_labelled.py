@@ -81,10 +81,14 @@ def test_folders_by_index_only_when_asked(pets: Network, folder: Folder, name: s
     assert found(pets, photos) == ("predicted", [None, None])
 
 
-@pytest.mark.parametrize("name", ["retriever", "golden", "gold", "tab", "dogs", "do", "tiger", "5", "-1", "30", "n0209960"])
+@pytest.mark.parametrize(
+    "name", ["retriever", "golden", "gold", "tab", "dogs", "do", "tiger", "5", "-1", "30", "n0209960"]
+)
 def test_a_part_of_a_name_or_an_index_that_is_none_is_no_class(pets: Network, folder: Folder, name: str) -> None:
     photos = folder(f"{name}/a.png", "tabby/b.png")
-    with pytest.raises(LabelError, match=rf"knows no class of the folder name '{name}': name folders by a class, its index"):
+    with pytest.raises(
+        LabelError, match=rf"knows no class of the folder name '{name}': name folders by a class, its index"
+    ):
         found(pets, photos, "folders")
     assert found(pets, photos) == ("predicted", [None, None])
 
@@ -141,7 +145,9 @@ def test_imagenet_knows_its_folders(squeezenet: Network, folder: Folder) -> None
     assert found(squeezenet, folder()) == ("folders", [207, 281, 436])
 
 
-@pytest.mark.xfail(strict=True, reason="dots and accents, which names may have elsewhere, keep a folder from being a class")
+@pytest.mark.xfail(
+    strict=True, reason="dots and accents, which names may have elsewhere, keep a folder from being a class"
+)
 def test_dots_in_the_name_of_a_folder(squeezenet: Network, folder: Folder) -> None:
     assert squeezenet.labels.resolve("St. Bernard") == 247
     assert found(squeezenet, folder("St. Bernard/a.png")) == ("folders", [247])
@@ -152,7 +158,14 @@ def test_dots_in_the_name_of_a_folder(squeezenet: Network, folder: Folder) -> No
 
 @pytest.mark.parametrize(
     ("name", "index"),
-    [("0_x.png", 0), ("003_hot dog.png", 3), ("2.png", 2), ("n02123045_77.png", 1), ("dog_1.png", 3), ("hot dog_1.png", 2)],
+    [
+        ("0_x.png", 0),
+        ("003_hot dog.png", 3),
+        ("2.png", 2),
+        ("n02123045_77.png", 1),
+        ("dog_1.png", 3),
+        ("hot dog_1.png", 2),
+    ],
 )
 def test_names_of_files_begin_with_a_class(pets: Network, folder: Folder, name: str, index: int) -> None:
     assert found(pets, folder(name), "names") == ("names", [index])

@@ -22,7 +22,7 @@ _FLAGS = {
     "content_layers": "content-layer",
     "style_layers": "style-layer",
 }
-_OWN_FLAGS = {"finetune": {"layers": "layers"}}  # a verb whose option has another name there
+_OWN_FLAGS = {"finetune": {"layers": "layers"}, "robustness": {"checks": "checks"}}  # a verb whose option has another name there
 RADII = ("eps", "transfer_eps")  # options that are written as 8/255
 _POSITIONAL = ("image", "images", "folder", "styles")
 _NO_OPTIONS = ("keep", "known", "save", "resume")  # what a caller hands over, and a recipe can't hold
@@ -43,7 +43,7 @@ def command_line(verb: str, parameters: dict[str, Any]) -> str:
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
             continue
-        text = ",".join(_text(name, one) for one in (value if isinstance(value, (list, tuple)) else [value]))
+        text = ",".join(_text(name, one) for one in (value if isinstance(value, (list, tuple)) else [value])) or "none"
         between = "=" if text.startswith("-") else " "
         words.append(f"--{flag}{between}{shlex.quote(text)}")
     return " ".join(words)

@@ -129,7 +129,7 @@ def _beside(here: Path) -> tempfile.TemporaryDirectory[str]:
 def _take_out(archive: Path, folder: Path) -> None:
     """CIFAR-10's batches, by their names and no path of the archive's own; then the archive goes."""
     try:
-        with tarfile.open(archive) as opened:
+        with tarfile.open(archive, "r:gz") as opened:
             for member in opened:
                 name = member.name.rpartition("/")[2]
                 stream = opened.extractfile(member) if name in _BATCHES else None
@@ -137,4 +137,5 @@ def _take_out(archive: Path, folder: Path) -> None:
                     (folder / name).write_bytes(stream.read())
         archive.unlink()
     except (OSError, tarfile.TarError, EOFError) as problem:
-        raise PhospheneError(f"'{archive.name}' can't be unpacked: {problem}") from problem
+        line = " ".join(str(problem).split())
+        raise PhospheneError(f"'{archive.name}' can't be unpacked: {line}") from problem

@@ -94,26 +94,22 @@ class Data:
 
     def __post_init__(self) -> None:
         if len(set(self.classes)) != len(self.classes) or len(self.classes) < 2:
-            raise PhospheneError(
-                f"{self.name} has the classes {_first(self.classes)}: two or more different ones are needed"
-            )
+            raise PhospheneError(f"{self.name} has the classes {_first(self.classes)}: two different ones are needed")
         if self.train.images.shape[1:] != self.test.images.shape[1:]:
             ones, others = (list(split.images.shape[1:]) for split in (self.train, self.test))
-            raise PhospheneError(
-                f"{self.name} has pictures {ones} to learn from and {others} to be judged by: one size is needed"
-            )
-        for split, part in ((self.train, "train"), (self.test, "test")):
-            low, high = int(split.labels.min()), int(split.labels.max())
-            if low < 0 or high >= len(self.classes):
-                wrong, last = low if low < 0 else high, len(self.classes) - 1
-                raise PhospheneError(
-                    f"{self.name} has the label {wrong} in {part}: its {last + 1} classes are 0 to {last}"
-                )
-        empty = [
-            name for name, count in zip(self.classes, self.train.counts(len(self.classes)), strict=True) if not count
-        ]
+            raise PhospheneError(f"{self.name} has pictures {ones} in train and {others} in test: one size is needed")
+        self._check_labels(self.train, "train")
+        self._check_labels(self.test, "test")
+        counts = self.train.counts(len(self.classes))
+        empty = [name for name, count in zip(self.classes, counts, strict=True) if not count]
         if empty:
             raise PhospheneError(f"{self.name} shows no picture of {_first(empty)} to learn from")
+
+    def _check_labels(self, split: Split, part: str) -> None:
+        low, high = int(split.labels.min()), int(split.labels.max())
+        if low < 0 or high >= len(self.classes):
+            wrong, last = low if low < 0 else high, len(self.classes) - 1
+            raise PhospheneError(f"{self.name} has the label {wrong} in {part}: its {last + 1} classes are 0 to {last}")
 
     @property
     def channels(self) -> int:

@@ -1,7 +1,7 @@
 """PreActResNet-18 for small pictures: He et al., "Identity Mappings in Deep Residual Networks", ECCV 2016.
 
-The network of Rice, Wong & Kolter, "Overfitting in adversarially robust deep learning", ICML 2020. That of Wong et al., "Fast is
-better than free", ICLR 2020, lacks the last batch norm and takes its shortcuts before the first: weights of it are refused.
+The network of Rice, Wong & Kolter, "Overfitting in adversarially robust deep learning", ICML 2020. That of Wong et al., "Fast
+is better than free", ICLR 2020, lacks the last batch norm and takes its shortcuts before the first: its weights don't fit.
 """
 
 from __future__ import annotations

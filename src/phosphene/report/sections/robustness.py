@@ -56,6 +56,6 @@ def _told(facts: Mapping[str, Any]) -> str:
     below = " No 8-bit file could hold a change so small." if facts["eps"][half] < 0.5 / 255 else ""
     noise = facts["noise"][half]["mean"]
     return (
-        f"A change of {eps} of the brightness is enough for half of them or more.{below} Noise of that size leaves"
+        f"A change of {eps} per value is enough for half of them or more.{below} Noise of that size leaves"
         f" {noise:.0%} of them right, and at {last} still {facts['noise'][-1]['mean']:.0%}."
     )
