@@ -395,6 +395,12 @@ def test_nothing_is_attacked_twice_and_more_attacks_are_added(run: Any, monkeypa
     assert run(*words, "--attack", "fgsm,pgd", "-q").code == 0 and files("out") == files("fresh")
 
 
+@pytest.mark.xfail(strict=True, reason="rows that were known have a plan that new ones have not")
+def test_a_second_run_tells_the_same(run: Any) -> None:
+    words = (*ATTACK, "--eps", "4/255", "--out", "out", "--json")
+    assert run(*words).out == run(*words).out
+
+
 def test_other_options_are_refused_and_what_was_made_is_kept(run: Any) -> None:
     assert run(*ATTACK, "--eps", "4/255", "--out", "out", "-q").code == 0
     before = files("out")
@@ -449,12 +455,24 @@ def test_other_code_with_the_same_weights_is_another_network(run: Any) -> None:
 
 @pytest.mark.xfail(strict=True, reason="the plan holds the path of the labels, not what they say: old names are kept")
 def test_other_labels_are_other_classes(run: Any) -> None:
-    words = (*ATTACK, "--truth", "predicted", "--labels", "names.txt", "--eps", "4/255", "--out", "out")
+    words = (
+        "attack",
+        "photos",
+        "--net",
+        "nets.py:train",
+        "--truth",
+        "predicted",
+        "--labels",
+        "names.txt",
+        "--images",
+        "1",
+    )
+    words = (*words, "--eps", "4/255", "--out", "out")
     Path("names.txt").write_text("rot\ngruen\nblau\n")
     assert run(*words, "-q").code == 0
     Path("names.txt").write_text("rouge\nvert\nbleu\n")
     said = run(*words, "--json")
-    assert said.code == 2 or {row["label"]["name"] for row in said.json["rows"]} == {"rouge", "vert", "bleu"}
+    assert said.code == 2 or {row["label"]["name"] for row in said.json["rows"]} <= {"rouge", "vert", "bleu"}
 
 
 @pytest.mark.xfail(

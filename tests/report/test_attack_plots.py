@@ -140,27 +140,6 @@ def test_a_share_of_nothing_is_seen_where_it_is() -> None:
     assert near(accuracies(facts), ORANGE, alpha=0.85, off=0.1).any()
 
 
-def covered(image: Tensor) -> bool:
-    """Whether the words of the legend lie on a band, or a line leads through them."""
-    words = (image.amax(0) < 0.35).numpy()  # ink
-    inner = np.zeros_like(words)
-    inner[50:-70, 70:-10] = True
-    rows, columns = np.nonzero(words & inner)
-    box = image[:, rows.min() : rows.max(), columns.min() : columns.max()]
-    lines = near(box, GREY, off=0.03) | near(box, ORANGE, off=0.03)
-    return bool(lines[:, columns.max() - columns.min() - 60 :].any())
-
-
-@pytest.mark.xfail(strict=True, reason="the legend lies on the line of noise where the curve falls at once")
-def test_the_legend_is_not_on_a_line_of_a_network_that_falls_at_once() -> None:
-    falls, noise = series(1.0, 0.0, 0.0, 0.0), series(1.0, 1.0, 1.0, 0.5)
-    for one in noise[:3]:
-        one["low"] = 0.5
-    for one in falls[1:]:
-        one["high"] = 0.49
-    assert not covered(curve_plot(EPS, {"pgd": falls, "noise of the same size": noise}, norm="linf"))
-
-
 # -- the curve ----------------------------------------------------------------------------------------------------------
 
 EPS = [0.0, 1 / 255, 2 / 255, 4 / 255]

@@ -140,6 +140,14 @@ class Loop(ABC):
         """Put the module into the mode in which it is trained."""
         self.module.train()
 
+    def broken(self) -> str:
+        """Why to go back to the last good state, after a step; empty: all is well."""
+        return ""
+
+    def mended(self) -> None:
+        """What to do otherwise after that."""
+        return
+
     def stalled(self) -> str:
         """Why to end after this epoch; empty: no reason."""
         return ""
@@ -190,6 +198,9 @@ class Loop(ABC):
                 return False
             here.step += 1
             here.seconds = before + time.monotonic() - begun
+            if why := self.broken():
+                self._mend(why)
+                return False
             ended = here.step % self.an_epoch == 0
             if ended:
                 if not (yield from self._end_of(epoch)):
@@ -256,6 +267,16 @@ class Loop(ABC):
         self.progress = progress_of(self.good)
         self.progress.slower, self.progress.repairs = slower, repairs
         self.precision.load(self.progress.scaler)
+
+    def _mend(self, why: str) -> None:
+        """Back to the last good state, and on at half the rate, otherwise."""
+        mended = [*self.progress.notes.get("mended", []), {"step": self.progress.step, "why": why}]
+        slower = self.progress.slower / 2
+        self.put(self.good.tensors)
+        self.progress = progress_of(self.good)
+        self.progress.slower, self.progress.notes["mended"] = slower, mended
+        self.mended()
+        self.good = self.state()
 
     def _sound(self) -> State:
         """Where it is; the last good state where the last step has left a weight that is no number."""

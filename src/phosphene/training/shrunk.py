@@ -65,7 +65,7 @@ def _own_size(photos: Sequence[Photo]) -> tuple[int, int] | None:
     for chunk in batches(len(photos), _TOGETHER):
         for place in chunk:
             height, width = images.read(photos[place].path).shape[2:]
-            if max(height, width) > 97 or (own is not None and own != (height, width)):
+            if max(height, width) > OWN or (own is not None and own != (height, width)):
                 return None
             own = height, width
     return own

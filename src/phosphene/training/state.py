@@ -32,6 +32,7 @@ class Progress:
         repairs: steps at which it wasn't.
         stopped: why it ended before its last epoch.
         scaler: the scale of float16's gradients.
+        notes: what a kind of training has to remember of its own.
     """
 
     step: int = 0
@@ -42,6 +43,7 @@ class Progress:
     repairs: list[int] = field(default_factory=list)
     stopped: str = ""
     scaler: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
