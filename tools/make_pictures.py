@@ -114,12 +114,13 @@ def _attacks() -> None:
     if not photos.is_dir():
         return
     known = [str(photos), "--truth", "names", "--quiet"]
-    main(["attack", *known, "--images", "60", "--attack", "fgsm,bim,pgd,square", "--eps", "0.5/255", "--out", "attack"])
+    main(["attack", *known, "--images", "40", "--attack", "fgsm,bim,pgd", "--eps", "1/255", "--out", "attack"])
     images.save(images.read(Path("attack") / "accuracy.png"), DOCS / "attack.jpg", quality=88)
     main(["robustness", *known, "--images", "100", "--out", "robustness"])
     images.save(images.read(Path("robustness") / "robustness.png"), DOCS / "robustness.jpg", quality=88)
     images.save(images.read(Path("robustness") / "transfer.png"), DOCS / "transfer-matrix.jpg", quality=88)
-    _sheet("universal", ["universal", str(photos), "--truth", "names", "--target", "brain coral", "--eps", "16/255"])
+    coral = ["--images", "160", "--target", "brain coral", "--eps", "16/255"]
+    _sheet("universal", ["universal", str(photos), "--truth", "names", *coral])
     _sheet("patch", ["patch", str(photos), "--truth", "names", "--images", "120", "--target", "toaster"])
 
 

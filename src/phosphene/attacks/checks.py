@@ -12,6 +12,7 @@ from phosphene.attacks.ball import Ball, Norm
 from phosphene.attacks.victim import are_probabilities
 from phosphene.errors import LabelError, NetworkError, PhospheneError
 
+LEVEL = (1 - 1e-4) / 255
 OFF = 1e-6  # float arithmetic may leave [0, 1] by as much
 
 
@@ -81,6 +82,12 @@ def ball(eps: float | Tensor | None, norm: Norm, mask: Tensor | None, images: Te
     if eps is not None:
         _radius(found, images)
     return found if mask is None else Ball(norm, found.eps, _mask(mask, images))
+
+
+def visible(eps: float, norm: str) -> None:
+    """Raises a PhospheneError for a radius below one level of 8 bits, which leaves every such picture as it is."""
+    if norm in ("linf", "l2") and eps < LEVEL:
+        raise PhospheneError(f"a picture of 8 bits changes by 1/255 or more, got a radius of {eps:g}: give --eps 1/255")
 
 
 def _radius(ball: Ball, images: Tensor) -> None:

@@ -52,23 +52,25 @@ def noisy(
     ball = checks.ball(eps, norm, None, start)
     draws = Dice(seed, start, keys).generators(torch.arange(len(start)), TURN)
     drawn = torch.stack([torch.randn(start.shape[1:], generator=one) for one in draws]).to(start)
-    if not quantize:
-        size = drawn.sign() if ball.norm == "linf" else drawn / lengths(drawn).to(drawn).view(-1, 1, 1, 1)
-        return ball.project(start + size * ball.radius(start), start)
-    first, most = (start * 255).round(), ball.radius(start) * 255
+    if not quantize and ball.norm == "linf":
+        return ball.project(start + drawn.sign() * ball.radius(start), start)
+    first, most = start * 255, ball.radius(start) * 255
+    first = first.round() if quantize else first
     if ball.norm == "linf":
         return (first + drawn.sign() * (most + 1e-4).floor()).clamp(0, 255) / 255  # 8/255 * 255 may be 7.9999995
-    return _scaled(first, drawn / lengths(drawn).to(drawn).view(-1, 1, 1, 1), most) / 255
+    return _scaled(first, drawn / lengths(drawn).to(drawn).view(-1, 1, 1, 1), most, quantize) / 255
 
 
-def _scaled(first: Tensor, unit: Tensor, most: Tensor) -> Tensor:
+def _scaled(first: Tensor, unit: Tensor, most: Tensor, whole: bool) -> Tensor:
     """Grey levels `first` moved along `unit`, so far that what rounding and clipping leave of it just fits into `most`.
 
     Each value's change only grows with the way, so that bisection finds it. `most`: `[n or 1, 1, 1, 1]`, in levels.
+    `whole`: in whole levels only.
     """
 
     def moved(way: Tensor) -> Tensor:
-        return (first + way * unit).round().clamp(0, 255)
+        there = first + way * unit
+        return (there.round() if whole else there).clamp(0, 255)
 
     near = torch.zeros_like(first[:, :1, :1, :1])
     far = torch.full_like(near, 2550 * math.sqrt(first[0].numel()))  # beyond it hardly a value still moves

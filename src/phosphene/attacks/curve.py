@@ -167,9 +167,11 @@ class _Search:
         victim, places = self.trial.victim, which.cpu()
         victim.forwards[places] += found.forwards
         victim.backwards[places] += found.backwards
-        self.done[which[~found.success]] = True
-        fallen = which[found.success]
-        self.images[fallen] = found.images[found.success]
+        # What the attack's own look finds misread, a random network's say, falls without a change.
+        falls = found.success | found.wrong
+        self.done[which[~falls]] = True
+        fallen = which[falls]
+        self.images[fallen] = found.images[falls]
         size = self._ball(self.falls[fallen]).size(self.images[fallen] - self.trial.originals[fallen])
         # The change may be smaller than what was allowed. Rounding must not put it into the next larger ball.
         smallest = torch.searchsorted(self.levels, size - 1e-6)

@@ -10,7 +10,7 @@ do (`exhaust`); momentum helps more: Dong et al., "Boosting adversarial attacks 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from inspect import signature
@@ -25,7 +25,7 @@ from phosphene.attacks.ball import Norm
 from phosphene.attacks.control import noisy
 from phosphene.attacks.result import Result
 from phosphene.attacks.trial import attacked
-from phosphene.attacks.victim import TOGETHER, Victim
+from phosphene.attacks.victim import NO_GRADIENT, TOGETHER, Victim
 from phosphene.errors import NetworkError, PhospheneError
 from phosphene.models import Labels, Network, Preprocess
 from phosphene.progress import Event, Job, Started, Step, relay
@@ -42,7 +42,8 @@ class Transfer:
         names: of the networks.
         right: `[S]`, how many images each sees rightly, at its own size.
         success: `[S]`, how many of them its own attack made it misread.
-        count: `[S, T]`, how many images both see rightly: the source at its size, the target those, brought to its own.
+        count: `[S, T]`, how many images both see rightly: the source at its size, the target those, brought to its own; 0 for
+            a source without a gradient.
         misread: `[S, T]`, how many of them the target misreads once they were changed against the source.
         shaken: `[T]`, how many of the `right` images each misreads under noise of the attack's size (`noisy`).
     """
@@ -76,6 +77,7 @@ def transfer(
     steps: int | None = None,
     seed: int = 0,
     keys: Sequence[int | str] | None = None,
+    probabilities: Collection[str] = (),
 ) -> Job[Transfer]:
     """Attack each network, and show all of them what comes out, as 8-bit files hold it.
 
@@ -93,6 +95,7 @@ def transfer(
         steps: of the attack; None: its own number.
         seed: decides all random numbers.
         keys: `[N]`, what to draw them by instead of the images' values.
+        probabilities: names of the networks that give probabilities instead of logits.
 
     Raises:
         PhospheneError, LabelError, NetworkError: no networks, other classes, what the attack can't be asked for, or see
@@ -106,12 +109,12 @@ def transfer(
     truth = checks.indices(labels, len(given), "labels", torch.device("cpu"))
     shared = {"eps": eps, "norm": norm, "seed": seed, "keys": keys}
     fits = {name: _fit(network, given) for name, network in networks.items()}
-    _same_labels({name: one for name, one in networks.items() if isinstance(one, Network)})
+    same_labels({name: one for name, one in networks.items() if isinstance(one, Network)})
     yield Started("noise", len(networks), "network")
     clean, sizes = [], {}
     for done, (name, network) in enumerate(networks.items()):
         with _about(name):
-            seen = _first(network, fits[name](given), truth, **shared)
+            seen = _first(network, fits[name](given), truth, probabilities=name in probabilities, **shared)
         clean.append(seen)
         sizes[name] = seen.classes
         _same_counts(sizes)
@@ -120,8 +123,20 @@ def transfer(
     options |= {"exhaust": True} if "exhaust" in signature(chosen.function).parameters else {}
     rows, success = [], []
     for name, network in networks.items():
-        job = catalogue.attack(attack, network, fits[name](given), truth, **options)
-        found = yield from relay(job, lambda event, name=name: _named(event, name))
+        job = catalogue.attack(
+            attack, network, fits[name](given), truth, probabilities=name in probabilities, **options
+        )
+        try:
+            with _about(name):
+                found = yield from relay(job, lambda event, name=name: _named(event, name))
+        except NetworkError as problem:
+            if NO_GRADIENT not in str(problem):
+                raise
+            rows.append(
+                [(0, 0)] * len(networks)
+            )  # nothing can be made on a network without a gradient, but it can look
+            success.append(0)
+            continue
         rows.append([_look(one, fits[target], found, truth) for target, one in networks.items()])
         success.append(int(found.success.sum()))
     table = torch.tensor(rows)
@@ -153,8 +168,9 @@ def _first(
     norm: Norm,
     seed: int,
     keys: Sequence[int | str] | None,
+    probabilities: bool,
 ) -> _Clean:
-    with attacked(network, images, labels, eps=eps, norm=norm, quantize=True) as trial:
+    with attacked(network, images, labels, eps=eps, norm=norm, quantize=True, probabilities=probabilities) as trial:
         noise = noisy(trial.originals, eps, norm, seed=seed, keys=keys).to(trial.originals)
         seen = trial.victim.logits(noise, torch.arange(len(noise))).argmax(1)
         right = ~trial.wrong
@@ -187,7 +203,7 @@ def _fit(network: Network | nn.Module, images: Tensor) -> Fit:
     return Preprocess((height, width), min(height, width))
 
 
-def _same_labels(networks: Mapping[str, Network]) -> None:
+def same_labels(networks: Mapping[str, Network]) -> None:
     """Raises a NetworkError for two networks whose classes are named, but not alike and in the same order."""
     lists = {name: list(network.labels) for name, network in networks.items() if network.classifies}
     lists = {name: names for name, names in lists.items() if names != list(Labels.generic(len(names)))}

@@ -77,27 +77,28 @@ def attack(
     PNG for each photograph that fooled the network (checked by reading it back), and a row for each in attack.jsonl.
     """
     source, said = source or Source(), said or Said()
-    names = split(attack_) or ["pgd"]
+    names = ["pgd"] if attack_ is None else split(attack_)
     if names == ["list"]:
         return list_attacks(said)
     need_folder(folder, "attacked")
-    need_place(out)
+    need_place(out, folder)
     from phosphene.jobs.attack import attack as job
     from phosphene.jobs.workshop import Workshop
 
     parameters = {
         "folder": str(folder), "net": net, **source.parameters(), "attacks": names,
-        "eps": None if eps is None else radius(eps, norm or "linf"), "norm": norm, "steps": steps, "target": target,
+        "eps": None if eps is None else radius(eps, _measured(names, norm)), "norm": norm, "steps": steps, "target": target,
         "truth": truth, "images": images, "only": only, "seed": seed,
     }  # fmt: skip
     with write.reserved([out / PICTURES / "any.png", out / SHEETS / "any.jpg", out / "any.png"], overwrite=True):
         workshop = Workshop(source.device)
         plan = fingerprint("attack", workshop, parameters, ("folder", "attacks", "truth", "images", "only"))
+        keep_results(out, ROWS, (PAGE, "accuracy.png"), overwrite)
         keeper = _Keeper(out, workshop, parameters, Journal(out / ROWS, plan, overwrite))
         made = job(workshop, **parameters, known=keeper.known, keep=keeper.keep)
         outcome: Outcome = terminal.run(made, said, workshop)
         _write(out, outcome, workshop, parameters, keeper)
-    _tell(outcome.facts, out, said)
+    _tell(outcome.facts, out, only is not None, said)
     return None
 
 
@@ -110,10 +111,31 @@ def need_folder(folder: Path | None, what: str) -> None:
         raise ImageError(f"{shown}: give one of photographs, or of a folder of them for each class, to be {what}")
 
 
-def need_place(out: Path) -> None:
-    """Raise an OutputError where `--out` can't be a folder."""
+def need_place(out: Path, folder: Path | None) -> None:
+    """Raise an OutputError where `--out` can't be a folder, or lies among the photographs."""
     if write.is_file(out) or (out.exists() and not out.is_dir()):
         raise OutputError(f"'{out}' is one file: --out needs a folder")
+    if folder is not None and folder.is_dir() and folder.resolve() in (out.resolve(), *out.resolve().parents):
+        raise OutputError(f"'{out}' lies among the photographs, and would be one of them next time: give another --out")
+
+
+def keep_results(out: Path, rows: str, files: Sequence[str], overwrite: bool) -> None:
+    """Raise an OutputError before the work for files that can't be written after it, or that somebody else has made."""
+    for path in (out / name for name in files):
+        if path.is_dir():
+            raise OutputError(f"'{path}' is a folder: a file name is needed there")
+        if path.exists() and not (overwrite or (out / rows).exists()):
+            raise OutputError(f"'{path}' exists and is kept: give --overwrite to replace it, or another --out")
+        if path.suffix == ".png":
+            write.check_writable(path, overwrite=True)
+
+
+def _measured(names: Sequence[str], norm: Literal["linf", "l2"] | None) -> Literal["linf", "l2"]:
+    """The norm that a radius is of: of attacks that know one only, that one."""
+    from phosphene.attacks import ATTACKS
+
+    known = [ATTACKS[name] for name in names if name in ATTACKS]
+    return norm or ("l2" if known and all(one.norms == ("l2",) for one in known) else "linf")
 
 
 def fingerprint(verb: str, workshop: Workshop, parameters: Mapping[str, Any], free: Sequence[str]) -> str:
@@ -121,7 +143,9 @@ def fingerprint(verb: str, workshop: Workshop, parameters: Mapping[str, Any], fr
     workshop.network(parameters["net"], parameters["weights"], parameters["labels"])
     deciding = {key: value for key, value in parameters.items() if key not in free}
     recipe = workshop.recipe(verb, deciding, "")
-    text = json.dumps([deciding, recipe.networks, recipe.versions, recipe.device])
+    # The inputs so far: the network's code and the names of its classes.
+    made_by = [recipe.networks, recipe.versions, recipe.device, recipe.threads]
+    text = json.dumps([deciding, sorted(recipe.inputs.items()), made_by])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -137,12 +161,15 @@ class _Keeper:
 
     def keep(self, made: Sequence[Made]) -> None:
         from phosphene import images
+        from phosphene.attacks import ATTACKS
         from phosphene.report.attack_gallery import sheet
 
         pictures = []
         for one in (one for one in made if files(one.row)):
             picture, shown = files(one.row)
-            parameters = {**self.parameters, "attacks": [one.row["attack"]], "only": one.row["image"]}
+            alone = {"attacks": [one.row["attack"]], "only": one.row["image"]}
+            counted = ATTACKS[one.row["attack"]].counted is not None
+            parameters = {**self.parameters, **alone, "steps": self.parameters["steps"] if counted else None}
             recipe = self.workshop.recipe("attack", parameters, Path(picture).stem).to_json()
             pictures.append((self.out / picture, one.image, recipe))
             images.save(sheet(one), self.out / shown, overwrite=True)
@@ -162,13 +189,25 @@ def _write(out: Path, outcome: Outcome, workshop: Workshop, parameters: dict[str
     from phosphene.images.save import write_whole
     from phosphene.report.attack_gallery import page
 
+    keeper.journal.finish(outcome.facts["rows"])
+    _drop_stale(out, keeper.journal)
+    if parameters["only"] is not None:
+        return  # the page and the plot are of the whole folder
     plot = outcome.picture("accuracy")
     write.write([(out / "accuracy.png", plot.image, workshop.recipe("attack", parameters, plot.name).to_json())], True)
-    keeper.journal.finish(outcome.facts["rows"])
     write_whole(out / PAGE, page(outcome.facts, parameters, files).encode("utf-8", "replace"), overwrite=True)
 
 
-def _tell(facts: Mapping[str, Any], out: Path, said: Said) -> None:
+def _drop_stale(out: Path, journal: Journal) -> None:
+    """Remove pictures that no row tells of: of another run, or of photographs that are gone."""
+    told = {file for row in journal.rows() for file in files(row)}
+    write.drop_stale((out / PICTURES).glob("*.png"), {out / file for file in told}, ["attack"])
+    for shown in (out / SHEETS).glob("*.jpg"):
+        if f"{SHEETS}/{shown.name}" not in told and not (out / PICTURES / f"{shown.stem}.png").exists():
+            shown.unlink()
+
+
+def _tell(facts: Mapping[str, Any], out: Path, only: bool, said: Said) -> None:
     from phosphene.report.attack_plots import radius_text
 
     for image, why in facts["skipped"].items():
@@ -195,13 +234,14 @@ def _tell(facts: Mapping[str, Any], out: Path, said: Said) -> None:
             ),
             rows,
         )
-        many = f"; the worst of them {facts['worst']['mean']:.1%}" if len(rows) > 1 else ""
+        many = f"; after the worst of them {facts['worst']['mean']:.1%}" if len(rows) > 1 and facts["worst"] else ""
         terminal.say(
             f"{facts['net']} sees {facts['clean']['mean']:.1%} of {facts['images']} photographs rightly without an attack"
             f" ({facts['wrong']} misread ones were not attacked, and count as no success){many}",
             said,
         )
-    terminal.say(f"wrote {out / PAGE}, {out / 'accuracy.png'}, {out / PICTURES}, {out / ROWS}", said)
+    page = [] if only else [out / PAGE, out / "accuracy.png"]
+    terminal.say(f"wrote {', '.join(str(path) for path in (*page, out / PICTURES, out / ROWS))}", said)
     terminal.facts({"command": "attack", "page": str(out / PAGE), **facts}, said)
 
 

@@ -25,7 +25,7 @@ class Journal:
         overwrite: whether they may be.
 
     Attributes:
-        known: rows of this plan that are there already, by key.
+        known: rows of this plan that are there already, by key, without their plan.
 
     Raises:
         OutputError: rows of another plan, which are to stay.
@@ -34,10 +34,11 @@ class Journal:
     def __init__(self, path: Path, plan: str, overwrite: bool) -> None:
         self.path, self.plan = path, plan
         rows = [row for file in (path, *self._parts()) for row in lines(file)]
-        self.known: dict[str, dict[str, Any]] = {
-            row["key"]: row for row in rows if row.get("plan") == plan and "key" in row
-        }
-        self._foreign = any(row.get("plan") != plan for row in rows) or (path.exists() and not rows)
+        told = [
+            {name: value for name, value in row.items() if name != "plan"} for row in rows if row.get("plan") == plan
+        ]
+        self.known: dict[str, dict[str, Any]] = {row["key"]: row for row in told if "key" in row}
+        self._foreign = any(row.get("plan") != plan for row in rows) or (not rows and _has_line(path))
         if self._foreign and not overwrite:
             raise OutputError(
                 f"'{path}' holds what was made otherwise, which is kept: give --overwrite, or another --out"
@@ -48,7 +49,7 @@ class Journal:
     def keep(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Append rows. What lies there of another plan is replaced only now, by the first row of this one."""
         if self._foreign and processes.first():
-            _write(self.path, list(self.known.values()))
+            _write(self.path, [{"plan": self.plan, **row} for row in self.known.values()])
             self._foreign, self._gap = False, ""
         with open(self._file, "a", encoding="utf-8") as file:
             file.write(self._gap + "".join(json.dumps({"plan": self.plan, **row}) + "\n" for row in rows))
@@ -58,9 +59,13 @@ class Journal:
         """Write all rows in their order, with those of this plan that were not asked for after them, into one file."""
         told = {row["key"] for row in rows}
         rest = [row for key, row in self.known.items() if key not in told]
-        _write(self.path, [*({"plan": self.plan, **row} for row in rows), *rest])
+        _write(self.path, [{"plan": self.plan, **row} for row in (*rows, *rest)])
         for part in self._parts():
             part.unlink(missing_ok=True)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What the file holds now."""
+        return lines(self.path)
 
     def _parts(self) -> list[Path]:
         return sorted(self.path.parent.glob(f"{self.path.stem}.*{PART}"))
@@ -74,6 +79,13 @@ def lines(path: Path) -> list[dict[str, Any]]:
             with suppress(ValueError):
                 found.append(json.loads(line))
     return [line for line in found if isinstance(line, dict)]
+
+
+def _has_line(path: Path) -> bool:
+    """Whether a file has a whole line: a first one that was cut short is nobody's."""
+    with suppress(OSError):
+        return b"\n" in path.read_bytes()
+    return path.exists()
 
 
 def _torn(path: Path) -> bool:

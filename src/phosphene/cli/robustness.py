@@ -12,7 +12,15 @@ from cyclopts import Parameter
 
 from phosphene.cli import output as write
 from phosphene.cli import terminal
-from phosphene.cli.attacking import Truth, fingerprint, list_attacks, need_folder, need_place, tell_of_network
+from phosphene.cli.attacking import (
+    Truth,
+    fingerprint,
+    keep_results,
+    list_attacks,
+    need_folder,
+    need_place,
+    tell_of_network,
+)
 from phosphene.cli.journal import Journal
 from phosphene.cli.options import OUTPUT, Net, Said, Source, split
 from phosphene.cli.radius import radii, radius
@@ -69,7 +77,7 @@ def robustness(
     if attack == "list":
         return list_attacks(said)
     need_folder(folder, "attacked")
-    need_place(out)
+    need_place(out, folder)
     from phosphene.jobs.robustness import robustness as job
     from phosphene.jobs.workshop import Workshop
 
@@ -83,13 +91,16 @@ def robustness(
     free = ("folder", "others", "transfer_eps", "checks", "truth", "images")
     with write.reserved([out / "any.png"], overwrite=True):
         workshop = Workshop(source.device)
+        keep_results(out, ROWS, (PAGE, TABLE, "robustness.png"), overwrite)
         journal = Journal(out / ROWS, fingerprint("robustness", workshop, parameters, free), overwrite)
         made = job(workshop, **parameters, known=journal.known, keep=journal.keep)
         outcome: Outcome = terminal.run(made, said, workshop)
+        journal.finish(outcome.facts["rows"])
         written = _write(out, outcome, workshop, parameters)
     _tell(outcome.facts, said)
     terminal.say(f"wrote {', '.join(str(path) for path in written)}", said)
-    terminal.facts({"command": "robustness", "written": [str(path) for path in written], **outcome.facts}, said)
+    told = {name: value for name, value in outcome.facts.items() if name != "rows"}
+    terminal.facts({"command": "robustness", "written": [str(path) for path in written], **told}, said)
     return None
 
 
@@ -120,7 +131,7 @@ def _table(facts: Mapping[str, Any]) -> bytes:
 
 def _tell(facts: Mapping[str, Any], said: Said) -> None:
     from phosphene.report.attack_plots import radius_text
-    from phosphene.report.robustness import half_text
+    from phosphene.report.robustness import doubt, half_text
 
     for image, why in facts["skipped"].items():
         terminal.warn(f"left out {image}: {why}", said)
@@ -129,7 +140,7 @@ def _tell(facts: Mapping[str, Any], said: Said) -> None:
         if not one["passed"]:
             terminal.warn(f"GRADIENT MASKING, check {one['name']}: {one['words']}", said)
     if facts["masked"]:
-        terminal.warn("the accuracies below are too good to be true: don't report them", said)
+        terminal.warn(doubt(facts), said)
     if said.json or said.quiet:
         return
     rows = [
@@ -141,7 +152,8 @@ def _tell(facts: Mapping[str, Any], said: Said) -> None:
         ("eps", f"right under {facts['attack']}", "95% interval", "under noise"), rows,
         title=f"{facts['net']}, {facts['images']} photographs",
     )  # fmt: skip
-    terminal.say(f"Half of what it sees rightly falls by {half_text(facts)}.", said)
+    if facts["curve"][0]["count"]:
+        terminal.say(f"Half of what it sees rightly falls by {half_text(facts)}.", said)
     if facts["findings"] and not facts["masked"]:
         terminal.say(f"No sign of masked gradients ({len(facts['findings'])} checks).", said)
     if facts["transfer"] is not None:

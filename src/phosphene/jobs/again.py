@@ -57,7 +57,9 @@ def again(recipe: Recipe, picture: Path, *, run_code: bool = False) -> Job[Again
     kind = FORMATS.get(picture.suffix.removeprefix(".").lower())
     if kind is None:
         raise PhospheneError(f"'{picture}' is no picture: give the .png, .jpg, .webp or .tiff that the recipe is of")
-    code = code_file(str(recipe.parameters.get("net")))
+    others = recipe.parameters.get("others")
+    nets = [recipe.parameters.get("net"), *(others if isinstance(others, list) else [])]
+    code = next((file for net in nets if (file := code_file(str(net))) is not None), None)
     if code is not None and not run_code:
         raise PhospheneError(f"this recipe runs the Python file '{code}': give --run-code if you trust it")
     workshop = Workshop(recipe.device, folder=picture.parent, expected=recipe.inputs)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from phosphene import images as pictures
 from phosphene import processes
-from phosphene.attacks import ATTACKS, Result
+from phosphene.attacks import ATTACKS, Result, checks
 from phosphene.attacks import attack as run_attack
 from phosphene.attacks.named import check, named
 from phosphene.attacks.victim import gives_probabilities
@@ -59,7 +59,12 @@ class _Work:
     def key(self, place: int, name: str) -> str:
         """What tells a row from all others: the photograph, its bytes, what is true of it, and the attack."""
         told = f"{self.found.shown(place)}:{hash_file(self.found.paths[place])}:{self.found.labels[place]}"
-        return f"{hashlib.sha256(told.encode()).hexdigest()[:24]}:{name}"
+        return f"{hashlib.sha256(told.encode('utf-8', 'surrogateescape')).hexdigest()[:24]}:{name}"
+
+    def holds(self, known: Mapping[str, Row], place: int, name: str) -> bool:
+        """Whether a row is known, and its files have the names that they would have today."""
+        row = known.get(self.key(place, name))
+        return row is not None and row["name"] == self.names[place]
 
 
 def attack(
@@ -138,16 +143,24 @@ def _called(
     """The keywords that each attack is called with. Raises a PhospheneError for what one can't be asked for."""
     if not attacks:
         raise PhospheneError(f"no attack is named: choose from {', '.join(ATTACKS)}")
-    called = {}
+    called: dict[str, dict[str, Any]] = {}
     for name in dict.fromkeys(attacks):
         one = named(name)
         measure = norm or one.norms[0]
+        if eps is not None:
+            checks.visible(eps, measure)
         own = {
             "eps": RADII.get(measure) if eps is None and not one.smallest else eps,
             "norm": measure,
             "steps": None if one.counted is None and len(attacks) > 1 else steps,
         }
         check(one, aimed=target is not None, **own)
+        other = next((one for one in called if called[one]["norm"] != measure), None)
+        if eps is not None and other is not None:
+            raise PhospheneError(
+                f"{other} measures in {called[other]['norm']} and {name} in {measure}, so that one --eps means two things:"
+                " give --norm, or attack twice"
+            )
         called[name] = {**own, "seed": seed, "quantize": True, "probabilities": probabilities}
     return called
 
@@ -172,12 +185,12 @@ def _chunk(
     fresh: list[Made] = []
     for name in work.attacks:
         keys = {place: work.key(place, name) for place in chunk}
-        if all(key in known for key in keys.values()):
+        if all(work.holds(known, place, name) for place in chunk):
             rows += [known[key] for key in keys.values()]
             continue
         photos = photos or {place: _read(work, place) for place in chunk}
         made = yield from relay(_attacked(work, name, photos, keys), lambda _: Step(chunk.start))
-        if keep is not None:
+        if keep is not None and any("skipped" not in one.row for one in made):
             keep(made)
         rows += [one.row for one in made]
         fresh += made

@@ -22,7 +22,10 @@ _FLAGS = {
     "content_layers": "content-layer",
     "style_layers": "style-layer",
 }
-_OWN_FLAGS = {"finetune": {"layers": "layers"}, "robustness": {"checks": "checks"}}  # a verb whose option has another name there
+_OWN_FLAGS = {  # verbs whose option has another name there
+    "finetune": {"layers": "layers"},
+    "robustness": {"checks": "checks"},
+}
 RADII = ("eps", "transfer_eps")  # options that are written as 8/255
 _POSITIONAL = ("image", "images", "folder", "styles")
 _NO_OPTIONS = ("keep", "known", "save", "resume")  # what a caller hands over, and a recipe can't hold

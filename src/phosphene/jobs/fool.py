@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from phosphene import images as pictures
-from phosphene.attacks import Norm
+from phosphene.attacks import Norm, noisy
 from phosphene.errors import LabelError, PhospheneError
 from phosphene.jobs import fool_parts as parts
 from phosphene.jobs.equation import Term, coefficient, direction, equation
@@ -54,6 +53,8 @@ def fool(
     if others and (all_targets or len(goals) > 1):
         raise PhospheneError("--others are shown one result: give one --target with it, or none")
     rivals = {name: workshop.network(name) for name in dict.fromkeys(others)}
+    for rival in rivals.values():
+        rival.need_classifier("fool")
     if all_targets or len(goals) > 1:
         return (yield from fool_targets(network, net, photo, before, goals, chosen))
     return (yield from _one(network, net, photo, before, goals, chosen, rivals))
@@ -171,8 +172,7 @@ def _target(network: Network, images: Tensor, goals: list[int]) -> dict[str, Any
 
 
 def _noisy(image: Tensor, l2: float, linf: float, chosen: Plan) -> Tensor:
-    """The control: the image under random noise of the same size; of a ball in linf, random signs."""
-    noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(chosen.seed)).to(image)
+    """The control: the image under noise of the same size, random signs for an attack in linf."""
     if chosen.norm == "linf" and chosen.attack != parts.FOOLING:
-        return (image + noise.sign() * linf).clamp(0, 1)
-    return (image + noise * (l2 / noise.norm())).clamp(0, 1)
+        return noisy(image, linf, "linf", seed=chosen.seed)
+    return noisy(image, l2, "l2", seed=chosen.seed)

@@ -14,6 +14,7 @@ from phosphene.attacks import ATTACKS, Norm, checks
 from phosphene.attacks import attack as run_attack
 from phosphene.attacks import fool as ascend
 from phosphene.attacks.named import check, named
+from phosphene.attacks.victim import gives_probabilities
 from phosphene.errors import PhospheneError, did_you_mean
 from phosphene.models import Network
 from phosphene.progress import Job
@@ -23,7 +24,6 @@ FOOLING = "fooling"
 
 NAMES = (FOOLING, *ATTACKS)
 CONFIDENCE, STEPS = 0.5, 200  # of the ascent
-LEVEL = (1 - 1e-4) / 255  # a radius below that leaves every picture of 8 bits as it is
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,8 @@ def plan(
     if name not in NAMES:
         hint = did_you_mean(name, NAMES) or ":"
         raise PhospheneError(f"there is no attack '{name}'{hint} There are {', '.join(NAMES)}")
-    if eps is not None and not eps >= LEVEL:
-        raise PhospheneError(f"a picture of 8 bits changes by 1/255 or more, got a radius of {eps:g}: give --eps 1/255")
+    if eps is not None:
+        checks.visible(eps, norm or "linf")
     if name == FOOLING:
         if not aimed:
             raise PhospheneError("the fooling ascent climbs a class: give --target with it, or --attack deepfool")
@@ -165,7 +165,8 @@ def change(network: Network, photo: Tensor, seen: int, targets: Sequence[int] | 
         going_on = chosen.sure and "exhaust" in signature(ATTACKS[chosen.attack].function).parameters
         found = yield from run_attack(
             chosen.attack, network, photos, [seen] * count, eps=chosen.eps, norm=chosen.norm, steps=chosen.steps,
-            targets=targets, seed=chosen.seed, quantize=True, **({"exhaust": True} if going_on else {}),
+            targets=targets, seed=chosen.seed, quantize=True, probabilities=gives_probabilities(network),
+            **({"exhaust": True} if going_on else {}),
         )  # fmt: skip
         counts = {"forwards": found.forwards.cpu(), "backwards": found.backwards.cpu()}
     else:

@@ -16,6 +16,7 @@ from phosphene.images.palette import luminance
 from phosphene.images.samples import ALL, sample_photographs
 from phosphene.jobs.workshop import Workshop
 from phosphene.models import Network
+from phosphene.models.labels import _words
 from phosphene.recipe import hash_file
 
 Truth: TypeAlias = Literal["auto", "folders", "names", "predicted"]
@@ -42,7 +43,13 @@ class Labelled:
     truth: Truth
 
     def first(self, count: int) -> Labelled:
-        """`count` of them, evenly spread over all; all of them for 0, or where there are fewer."""
+        """`count` of them, evenly spread over all; all of them for 0, or where there are fewer.
+
+        Raises:
+            PhospheneError: a count below 0.
+        """
+        if count < 0:
+            raise PhospheneError(f"--images is a number of photographs, or 0 for all: got {count}")
         total = len(self.paths)
         if count == 0 or count >= total:
             return self
@@ -139,11 +146,22 @@ def _all(paths: Sequence[Path], names: Sequence[str], network: Network, what: st
     if what == "folder" and "" in bad:
         loose = next(path for path, name in zip(paths, names, strict=True) if not name)
         raise LabelError(f"'{loose}' lies in no folder of a class: sort it into one, or give --truth predicted")
+    for name in bad:
+        _need_one_class(name, network)
     shown = ", ".join(f"'{name}'" for name in bad[:_LISTED]) + (" ..." if len(bad) > _LISTED else "")
     raise LabelError(
         f"{network.name} knows no class of the {what} name{'s' if len(bad) > 1 else ''} {shown}: name {what}s by a class, its"
         " index or its synset, or give --truth predicted"
     )
+
+
+def _need_one_class(name: str, network: Network) -> None:
+    """Raises a LabelError where a name means several classes."""
+    try:
+        network.labels.resolve(name)
+    except LabelError as problem:
+        if "may mean" in str(problem):
+            raise
 
 
 def _class(name: str, network: Network, indices: bool = True) -> int | None:
@@ -161,4 +179,4 @@ def _class(name: str, network: Network, indices: bool = True) -> int | None:
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[\s_'’-]", "", name).lstrip("0").casefold() or "0"
+    return _words(name).replace(" ", "").lstrip("0") or "0"

@@ -28,7 +28,7 @@ def patch(
     steps: int = 200,
     rotate: float = 22.5,
     truth: str = "auto",
-    images: int = 0,
+    images: int = 500,
     seed: int = 0,
 ) -> Job[Outcome]:
     """Pictures: `patch` (the sheet), `sticker` (the patch itself, on white).

@@ -13,13 +13,15 @@ from torch import Tensor
 
 from phosphene import processes
 from phosphene.attacks import Norm, curve, masking, noisy, transfer
+from phosphene.attacks import checks as attack_checks
 from phosphene.attacks.named import check, named
+from phosphene.attacks.transfer import same_labels
 from phosphene.attacks.victim import gives_probabilities
 from phosphene.errors import ImageError, NetworkError, PhospheneError
 from phosphene.jobs.attacked import share
 from phosphene.jobs.labelled import Labelled, labelled, photograph
 from phosphene.jobs.outcome import Outcome, Picture
-from phosphene.jobs.workshop import Workshop, check_seed
+from phosphene.jobs.workshop import Workshop, check_seed, code_file
 from phosphene.models import Network
 from phosphene.models.bundled import BUNDLED
 from phosphene.progress import Job, Started, Step, relay
@@ -67,7 +69,11 @@ class _Work:
     def key(self, part: str, places: Sequence[int]) -> str:
         """What tells a row from all others: the part, and the photographs and what is true of them."""
         told = f"{[(self.hashes[place], self.found.labels[place]) for place in places]}"
-        return f"{part}:{hashlib.sha256(told.encode()).hexdigest()[:24]}"
+        return f"{part}:{_short(told)}"
+
+
+def _short(told: str) -> str:
+    return hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()[:24]
 
 
 def robustness(
@@ -120,17 +126,20 @@ def robustness(
     network.need_classifier("robustness")
     radii = tuple(sorted(eps)) or RADII.get(norm, ())
     check(named(attack), eps=max(radii, default=0.0), norm=norm, steps=steps)
+    if transfer_eps is not None:
+        attack_checks.visible(transfer_eps, norm)
     rivals = _rivals(workshop, network, net, others)
+    told = [(name, workshop.networks[name], workshop.inputs.get(code_file(name) or "")) for name in rivals]
     found = labelled(workshop, folder, network, truth).first(images)
     hashes = [hash_file(path) for path in found.paths]
     probabilities = gives_probabilities(network)
     work = _Work(network, found, hashes, radii, norm, attack, steps, seed, probabilities)
     rows = yield from _curve_rows(work, known or {}, keep)
     right = [row for row in rows if "skipped" not in row and row["falls"] > 0]
-    across = yield from _transfer_rows(work, rivals, transfer_eps, right, known or {}, keep)
+    across = yield from _transfer_rows(work, rivals, str(told), transfer_eps, right, known or {}, keep)
     processes.leave()
-    findings = (yield from _findings(work, right, known or {}, keep)) if checks else []
-    return _outcome(work, net, rows, _added(across), findings)
+    found_out = (yield from _findings(work, right, known or {}, keep)) if checks else None
+    return _outcome(work, net, rows, across, found_out)
 
 
 def _rivals(workshop: Workshop, network: Network, net: str, others: Sequence[str] | None) -> dict[str, Network]:
@@ -141,6 +150,13 @@ def _rivals(workshop: Workshop, network: Network, net: str, others: Sequence[str
     loaded = {name: workshop.network(name) for name in names}
     if others is None:
         loaded = {name: one for name, one in loaded.items() if one.labels == network.labels}
+    for name, one in loaded.items():
+        one.need_classifier("robustness")
+        if len(one.labels) != len(network.labels):
+            raise NetworkError(
+                f"{name} has {len(one.labels)} classes, and {net} {len(network.labels)}: they have nothing to share"
+            )
+    same_labels({net: network, **loaded})
     return {net: network, **loaded}
 
 
@@ -155,10 +171,10 @@ def _curve_rows(work: _Work, known: Mapping[str, Row], keep: Keep | None) -> Job
     for chunk in processes.mine(total, TOGETHER):
         keys = {place: work.key("curve", [place]) for place in chunk}
         if all(key in known for key in keys.values()):
-            rows |= {place: known[key] for place, key in keys.items()}
+            rows |= {place: known[key] | _placed(work, place) for place, key in keys.items()}
         else:
             made = yield from relay(_curve_chunk(work, chunk, keys), lambda _, at=chunk.start: Step(at))
-            if keep is not None:
+            if keep is not None and any("skipped" not in row for row in made.values()):
                 keep(list(made.values()))
             rows |= made
         yield Step(chunk.stop)
@@ -172,7 +188,7 @@ def _curve_chunk(work: _Work, chunk: range, keys: Mapping[int, str]) -> Job[dict
     rows: dict[int, Row] = {}
     photos: dict[int, Tensor] = {}
     for place in chunk:
-        rows[place] = {"key": keys[place], "place": place, "image": work.found.shown(place)}
+        rows[place] = {"key": keys[place], **_placed(work, place)}
         try:
             photos[place] = photograph(work.network, work.found.paths[place])
         except ImageError as problem:
@@ -201,6 +217,11 @@ def _curve_chunk(work: _Work, chunk: range, keys: Mapping[int, str]) -> Job[dict
     return rows
 
 
+def _placed(work: _Work, place: int) -> Row:
+    """What depends on the folder: equal files in two places share all the rest."""
+    return {"place": place, "image": work.found.shown(place)}
+
+
 def _noise(work: _Work, images: Tensor, eps: float) -> Tensor:
     return noisy(images, eps, work.norm, seed=work.seed, quantize=False)
 
@@ -215,6 +236,7 @@ def _seen(work: _Work, images: Tensor) -> Tensor:
 def _transfer_rows(
     work: _Work,
     rivals: Mapping[str, Network],
+    identity: str,
     eps: float | None,
     right: Sequence[Row],
     known: Mapping[str, Row],
@@ -226,14 +248,23 @@ def _transfer_rows(
     chosen = _spread(right, SHOWN)
     yield Started(f"transfer between {len(rivals)} networks", len(chosen), "image")
     radius = TRANSFER[work.norm] if eps is None else eps
+    sure = [name for name, rival in rivals.items() if gives_probabilities(rival)]
     rows: dict[int, Row] = {}
     for chunk in processes.mine(len(chosen), TOGETHER):
         some = [chosen[at] for at in chunk]
-        key = work.key(f"transfer {radius} {list(rivals)}", [row["place"] for row in some])
+        key = work.key(f"transfer:{_short(f'{radius} {identity}')}", [row["place"] for row in some])
         if key not in known:
             batch = torch.stack([photograph(work.network, work.found.paths[row["place"]]) for row in some])
             made = yield from relay(
-                transfer(rivals, batch, [row["label"] for row in some], eps=radius, norm=work.norm, seed=work.seed),
+                transfer(
+                    rivals,
+                    batch,
+                    [row["label"] for row in some],
+                    eps=radius,
+                    norm=work.norm,
+                    seed=work.seed,
+                    probabilities=sure,
+                ),
                 lambda _, at=chunk.start: Step(at),
             )
             counts = {name: getattr(made, name).tolist() for name in ("right", "success", "count", "misread", "shaken")}
@@ -275,12 +306,10 @@ def _rate(some: int, of: int) -> float | None:
 # -- can it be believed? --------------------------------------------------------------------------------------------------
 
 
-def _findings(
-    work: _Work, right: Sequence[Row], known: Mapping[str, Row], keep: Keep | None
-) -> Job[list[dict[str, Any]]]:
+def _findings(work: _Work, right: Sequence[Row], known: Mapping[str, Row], keep: Keep | None) -> Job[Row | None]:
     """What the checks for gradient masking have seen."""
     if not right:
-        return []
+        return None
     chosen = _spread(right, CHECKED)
     key = work.key("masking", [row["place"] for row in chosen])
     if key not in known:
@@ -292,20 +321,19 @@ def _findings(
         row = {"key": key, "findings": [asdict(one) for one in found.findings]}
         if keep is not None:
             keep([row])
-        return row["findings"]
-    return known[key]["findings"]
+        return row
+    return known[key]
 
 
 # -- the result ---------------------------------------------------------------------------------------------------------
 
 
-def _outcome(
-    work: _Work, net: str, rows: Sequence[Row], across: dict[str, Any] | None, findings: list[dict[str, Any]]
-) -> Outcome:
+def _outcome(work: _Work, net: str, rows: Sequence[Row], parts: Sequence[Row], checked: Row | None) -> Outcome:
+    across, findings = _added(parts), [] if checked is None else checked["findings"]
     told = [row for row in rows if "skipped" not in row]
     levels = range(len(work.eps) + 1)
     falls = [share(sum(row["falls"] > level for row in told), len(told)) for level in levels]
-    noise = [share(sum(all(row["noise"][:level]) and row["falls"] > 0 for row in told), len(told)) for level in levels]
+    noise = [share(sum(_shaken(row, level) for row in told), len(told)) for level in levels]
     facts = {
         "net": net,
         "truth": work.found.truth,
@@ -321,6 +349,7 @@ def _outcome(
         "findings": findings,
         "masked": any(not one["passed"] for one in findings),
         "photographs": told,
+        "rows": [*rows, *parts, *([] if checked is None else [checked])],
         "skipped": {row["image"]: row["skipped"] for row in rows if "skipped" in row},
     }
     series = {work.attack: falls, "noise of the same size": noise}
@@ -333,13 +362,21 @@ def _outcome(
     return Outcome(tuple(pictures), facts)
 
 
+def _shaken(row: Row, level: int) -> bool:
+    """Whether a photograph is right under noise of radius number `level`, from 1; 0: as it is."""
+    return row["falls"] > 0 and (level == 0 or row["noise"][level - 1])
+
+
 def half(eps: Sequence[float], accuracy: Sequence[float]) -> float | None:
-    """The radius at which half of what was right has fallen, between two radii by their logarithms; None: beyond the largest.
+    """The radius at which half of what was right has fallen, between two radii by their logarithms; None: beyond the largest,
+    or nothing was right.
 
     Args:
         eps: radii, ascending.
         accuracy: at 0, and at each of them.
     """
+    if not accuracy[0]:
+        return None
     wanted = accuracy[0] / 2
     for place, value in enumerate(accuracy[1:]):
         if value <= wanted:

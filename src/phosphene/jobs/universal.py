@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from phosphene import images as pictures
-from phosphene.attacks import Norm, noisy
+from phosphene.attacks import Norm, checks, noisy
 from phosphene.attacks import universal as attack
 from phosphene.jobs import for_all
 from phosphene.jobs.labelled import coloured
@@ -28,7 +28,7 @@ def universal(
     norm: Norm = "linf",
     passes: int = 20,
     truth: str = "auto",
-    images: int = 0,
+    images: int = 500,
     seed: int = 0,
 ) -> Job[Outcome]:
     """Pictures: `universal` (the sheet), `perturbation` (around grey, as strong as it can be shown).
@@ -43,8 +43,9 @@ def universal(
     network = workshop.network(net, weights, labels)
     network.need_classifier("universal")
     aim = None if target is None else network.classes([target])[0]
-    photos = for_all.gather(workshop, network, folder, truth, images, aim, "a universal perturbation")
     radius = RADII[norm] if eps is None else eps
+    checks.visible(radius, norm)
+    photos = for_all.gather(workshop, network, folder, truth, images, aim, "a universal perturbation")
     made = yield from attack(
         network, photos.made_on, photos.made_labels, eps=radius, norm=norm, passes=passes, targets=aim, seed=seed,
         quantize=True, probabilities=photos.probabilities,

@@ -42,8 +42,9 @@ def page(
     cards: dict[str, dict[str, Any]] = {}
     for row in (row for row in facts["rows"] if files(row)):
         picture, shown = files(row)
-        heading = f"{row['label']['name']} → {row['after']['name']}"
-        card = cards.setdefault(row["image"], {"image": row["image"], "target": heading, "pictures": [], "links": []})
+        card = cards.setdefault(
+            row["image"], {"image": row["image"], "target": row["label"]["name"], "pictures": [], "links": []}
+        )
         caption = f"{row['attack']}: {_said(row['after'])}, {size(row)}"
         alt = f"A photograph of {row['label']['name']}, and a copy that {facts['net']} sees as {row['after']['name']}"
         card["pictures"].append({"file": shown, "name": row["attack"], "alt": alt, "caption": caption})

@@ -18,7 +18,7 @@ _LINES = ("#c2700a", "#2f6f6a", "#5b4a8a", "#a51e37", "#0069aa")
 
 def radius_text(eps: float, norm: str = "linf") -> str:
     """A radius as one says it: `2/255`, `0.25/255`, `0.3`, `0.5 in L2`."""
-    return f"{eps:g} in L2" if norm == "l2" else as_typed(eps)
+    return f"{eps:.3g} in L2" if norm == "l2" else as_typed(eps)
 
 
 def accuracies(facts: Mapping[str, Any]) -> Tensor:
@@ -34,18 +34,15 @@ def accuracies(facts: Mapping[str, Any]) -> Tensor:
     for name, one in facts["attacks"].items():
         within = "" if one["eps"] is None else f", {radius_text(one['eps'], one['norm'])}"
         rows.append((f"{name}{within}", one["accuracy"], _GLOW))
-    if len(facts["attacks"]) > 1:
+    if len(facts["attacks"]) > 1 and facts["worst"] is not None:
         rows.append(("the worst of them", facts["worst"], "#a51e37"))
     figure = _figure(8.2, 0.42 * len(rows) + 1.0)
     axes = figure.subplots()
     for place, (_, found, colour) in enumerate(rows):
         axes.barh(place, found["mean"], height=0.62, color=colour, alpha=0.85)
         axes.plot([found["low"], found["high"]], [place, place], color=_INK, linewidth=1.4, alpha=0.6)
-        inside = found["high"] > 0.86
-        axes.text(
-            (found["low"] if inside else found["high"]) + (-0.012 if inside else 0.012), place, f"{found['mean']:.1%}",
-            ha="right" if inside else "left", va="center", fontsize=9, color="white" if inside else _INK,
-        )  # fmt: skip
+        axes.barh(place, 0.006, height=0.62, color=colour, alpha=0.85)  # what is nothing is seen, too
+        axes.text(1.015, place, f"{found['mean']:.1%}", ha="left", va="center", fontsize=9, color=_INK)
     axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(0, 1)
@@ -92,8 +89,7 @@ def curve_plot(
     axes.set_xlabel(f"eps: {measure}", fontsize=9, color=_SOFT)
     axes.set_title("photographs still seen rightly", loc="left", fontsize=11, color=_INK)
     _clean(axes, "y")
-    # The lines leave the lower left or the upper right free, and nothing else for certain.
-    axes.legend(loc="best", frameon=False, fontsize=9, labelcolor=_INK)
+    figure.legend(loc="outside upper right", ncols=3, frameon=False, fontsize=9, labelcolor=_INK)
     return _plain(figure)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from phosphene.attacks import ATTACKS
 from phosphene.jobs.command import command_line
 from phosphene.jobs.outcome import Outcome
 from phosphene.recipe import versions
@@ -41,7 +42,7 @@ def page(outcome: Outcome, parameters: Mapping[str, Any]) -> str:
             hero=figure(outcome.pictures[0], lossless=True),
             facts=(
                 ("Right without an attack", f"{facts['curve'][0]['mean']:.1%}"),
-                (f"Right at {radius_text(facts['eps'][-1], facts['norm'])}", f"{facts['curve'][-1]['mean']:.1%}"),
+                (f"Right at {radius_text(facts['eps'][-1], facts['norm'])}", _last(facts)),
                 ("Half of it falls by", half_text(facts)),
                 ("Signs of masked gradients", signs(facts)),
             ),
@@ -51,13 +52,31 @@ def page(outcome: Outcome, parameters: Mapping[str, Any]) -> str:
     )
 
 
+def doubt(facts: Mapping[str, Any]) -> str:
+    """What masked gradients mean for the curve."""
+    attack = facts["attack"]
+    if not ATTACKS[attack].gradients:
+        return f"this network's gradients are masked; {attack}, which made the curve, needs none, but may find less"
+    if attack == "autoattack":
+        return (
+            "this network's gradients are masked: of AutoAttack only Square sees anything, and the truth may be lower"
+        )
+    return "these accuracies are too good to be true, and nothing to report: attacks by gradients are blind to this network"
+
+
 def half_text(facts: Mapping[str, Any]) -> str:
     """The eps at which half of what was right has fallen, in words."""
+    if not facts["curve"][0]["count"]:
+        return "nothing was right"
     if facts["half"] is None:
         return f"more than {radius_text(facts['eps'][-1], facts['norm'])}"
     if facts["half"] == facts["eps"][1]:
         return f"less than {radius_text(facts['half'], facts['norm'])}"
-    return f"{facts['half']:.2g} in L2" if facts["norm"] == "l2" else f"{facts['half'] * 255:.2g}/255"
+    return f"{facts['half']:.2g} in L2" if facts["norm"] == "l2" else f"{facts['half'] * 255:.3g}/255"
+
+
+def _last(facts: Mapping[str, Any]) -> str:
+    return f"{facts['curve'][-1]['mean']:.1%}" + (", not to be believed" if facts["masked"] else "")
 
 
 def signs(facts: Mapping[str, Any]) -> str:
@@ -74,10 +93,6 @@ def _curve(outcome: Outcome, command: str) -> Section:
         (_radius(eps, facts), _share(attacked), _share(shaken))
         for eps, attacked, shaken in zip(facts["eps"], facts["curve"], facts["noise"], strict=True)
     )
-    doubt = (
-        "*These numbers are too good to be true*: checks below shout. Attacks by gradients are blind to such a network, and"
-        " its true accuracy under attack is lower."
-    )
     return Section(
         key="curve", title="Accuracy against eps", slide="Adversarial Examples", command=command, seconds=0,
         formula=(r"\mathbf{x}' = \mathbf{x} + \delta,\quad \|\delta\|_p \le \varepsilon",),
@@ -90,7 +105,7 @@ def _curve(outcome: Outcome, command: str) -> Section:
             " *direction* of a change is worth.",
         ),
         tables=(Table(("eps", f"right under {facts['attack']}", "right under noise"), rows),),
-        note=doubt if facts["masked"] else "",
+        note=f"*{doubt(facts)}*" if facts["masked"] else "",
     )  # fmt: skip
 
 
@@ -106,8 +121,8 @@ def _believed(facts: Mapping[str, Any], command: str) -> Section:
             " Wagner 2018; Carlini et al. 2019).",
         ),
         tables=(Table(("check", "", "what was seen"), rows),),
-        note="At least one check failed: an accuracy under attack by gradients says nothing here. Attack with Square, or give"
-        " attacks a differentiable stand-in." if facts["masked"] else "",
+        note="At least one check failed. Attack with Square, or give attacks a differentiable stand-in for what masks."
+        if facts["masked"] else "",
     )  # fmt: skip
 
 
@@ -119,8 +134,9 @@ def _across(outcome: Outcome, command: str) -> Section:
         figures=(figure(outcome.picture("transfer"), lossless=True),),
         words=(
             f"A change of at most {radius_text(facts['eps'], outcome.facts['norm'])} is made against the network of each row"
-            " (momentum, and on after success), and shown to the network of each column. Counted are photographs that both"
-            f" see rightly before ({min(min(row) for row in facts['count'])} or more). The diagonal is the attack's own"
+            " (momentum, and on after success), and shown to the network of each column. Counted are photographs that"
+            f" `{outcome.facts['net']}` and both of these see rightly before ({min(min(row) for row in facts['count'])} or"
+            " more). The diagonal is the attack's own"
             " success; the rest is what generalises; the last row is noise of the same size.",
         ),
     )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 
 from phosphene import images
 from phosphene.attacks import fgsm
-from phosphene.errors import PhospheneError
+from phosphene.errors import NetworkError
 from phosphene.jobs.command import command_line, radius_text
 from phosphene.progress import Job
 from phosphene.report.page import Section, Table
@@ -28,7 +28,7 @@ def make(stage: Stage) -> Job[Section | None]:
         eps = yield from _smallest(stage)
         parameters = {"image": stage.image, **stage.source(), "attack": "fgsm", "eps": eps, "seed": stage.seed}
         outcome = yield from stage.run("fool", parameters, part="fgsm")
-    except PhospheneError:  # a network whose gradient is 0 everywhere
+    except NetworkError:  # a network whose gradient is 0 everywhere
         return None
     found = outcome.facts
     rows = tuple(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from phosphene.errors import PhospheneError
+from phosphene.errors import NetworkError
 from phosphene.images.samples import ALL
 from phosphene.jobs.command import command_line
 from phosphene.progress import Job
@@ -29,7 +29,7 @@ def make(stage: Stage) -> Job[Section | None]:
     }  # fmt: skip
     try:
         outcome = yield from stage.run("robustness", parameters)
-    except PhospheneError:  # a network without a gradient
+    except NetworkError:  # a network without a gradient
         return None
     facts = outcome.facts
     whose = "the folder" if stage.folder else "pictures that come along"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from phosphene.errors import PhospheneError
+from phosphene.errors import NetworkError
 from phosphene.jobs.command import command_line
 from phosphene.models.bundled import BUNDLED
 from phosphene.progress import Job
@@ -30,7 +30,7 @@ def make(stage: Stage) -> Job[Section | None]:
     }  # fmt: skip
     try:
         outcome = yield from stage.run("fool", parameters, part="transfer")
-    except PhospheneError:  # a network without a gradient
+    except NetworkError:  # a network without a gradient
         return None
     found = outcome.facts
     rows = tuple(

@@ -3,7 +3,7 @@
     x' <- Project( x' + a sign(grad_x' L) )        |x' - x|_inf <= eps,  0 <= x' <= 1
 
 It reads gradients of the pictures only, of the plain module: inside torchrun's wrapper, every such gradient would be summed
-over all processes. The module is in evaluation mode meanwhile, so that dropout doesn't blind the attack and running means stay.
+over all processes. The module is in evaluation mode meanwhile: dropout would blind the attack, and running means stay.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What each method learns from: pictures of a batch, attacked in its own way, and the loss on them.
 
-Each is a function of a `Lesson`, returns the loss summed over the pictures and the logits of the attacked ones, and reads like
-its paper.
+Each is a function of a `Lesson`, returns the loss summed over the pictures and the logits of the attacked ones, and reads as its
+paper does.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Lesson:
         eps: the radius now.
         step, steps: of the attack.
         settings: all others.
-        kept: `[n, C, H, W]`, the changes that these pictures (`atta`) or this batch's last replay (`free`) ended with, if any.
+        kept: `[n, C, H, W]`, the changes that these pictures (`atta`) or the batch's last replay (`free`) ended with, if any.
         change: set by those methods: what is to be kept.
     """
 
