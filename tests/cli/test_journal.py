@@ -65,7 +65,6 @@ def test_a_row_torn_in_its_middle_and_appended_to_is_still_left_out(path: Path) 
 
 
 @pytest.mark.parametrize("left", [b"", b'{"plan": "p", "ke'])
-@pytest.mark.xfail(strict=True, reason="a run that is killed during its very first append can't be resumed")
 def test_a_run_that_was_killed_while_it_wrote_its_first_row_goes_on(path: Path, left: bytes) -> None:
     path.write_bytes(left)
     journal = Journal(path, "p", False)

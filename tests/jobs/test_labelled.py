@@ -132,7 +132,6 @@ def test_two_classes_of_one_name_are_told_apart_by_index(folder: Folder) -> None
     assert found(cranes, photos) == ("predicted", [None, None])
 
 
-@pytest.mark.xfail(strict=True, reason="a name that means two classes is said to mean none")
 def test_a_name_of_two_classes_is_said_to_be_ambiguous(folder: Folder) -> None:
     with pytest.raises(LabelError, match="may mean 2 classes"):
         found(network(["crane", "Crane", "car"]), folder("CRANE/a.png"), "folders")
@@ -145,9 +144,6 @@ def test_imagenet_knows_its_folders(squeezenet: Network, folder: Folder) -> None
     assert found(squeezenet, folder()) == ("folders", [207, 281, 436])
 
 
-@pytest.mark.xfail(
-    strict=True, reason="dots and accents, which names may have elsewhere, keep a folder from being a class"
-)
 def test_dots_in_the_name_of_a_folder(squeezenet: Network, folder: Folder) -> None:
     assert squeezenet.labels.resolve("St. Bernard") == 247
     assert found(squeezenet, folder("St. Bernard/a.png")) == ("folders", [247])

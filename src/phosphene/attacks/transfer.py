@@ -203,6 +203,12 @@ def _fit(network: Network | nn.Module, images: Tensor) -> Fit:
     return Preprocess((height, width), min(height, width))
 
 
+def same_classes(networks: Mapping[str, Network]) -> None:
+    """Raises a NetworkError for two networks that classify other things, by number or by name."""
+    _same_counts({name: len(network.labels) for name, network in networks.items() if network.classifies})
+    same_labels(networks)
+
+
 def same_labels(networks: Mapping[str, Network]) -> None:
     """Raises a NetworkError for two networks whose classes are named, but not alike and in the same order."""
     lists = {name: list(network.labels) for name, network in networks.items() if network.classifies}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from phosphene import processes
 from phosphene.cli import output as write
 from phosphene.cli import terminal
 from phosphene.cli.journal import Journal
@@ -121,6 +122,8 @@ def need_place(out: Path, folder: Path | None) -> None:
 
 def keep_results(out: Path, rows: str, files: Sequence[str], overwrite: bool) -> None:
     """Raise an OutputError before the work for files that can't be written after it, or that somebody else has made."""
+    if not processes.first():
+        return  # which writes nothing of it
     for path in (out / name for name in files):
         if path.is_dir():
             raise OutputError(f"'{path}' is a folder: a file name is needed there")

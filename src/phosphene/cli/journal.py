@@ -38,7 +38,7 @@ class Journal:
             {name: value for name, value in row.items() if name != "plan"} for row in rows if row.get("plan") == plan
         ]
         self.known: dict[str, dict[str, Any]] = {row["key"]: row for row in told if "key" in row}
-        self._foreign = any(row.get("plan") != plan for row in rows) or (not rows and _has_line(path))
+        self._foreign = any(row.get("plan") != plan for row in rows) or (not rows and _is_foreign(path))
         if self._foreign and not overwrite:
             raise OutputError(
                 f"'{path}' holds what was made otherwise, which is kept: give --overwrite, or another --out"
@@ -81,10 +81,12 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [line for line in found if isinstance(line, dict)]
 
 
-def _has_line(path: Path) -> bool:
-    """Whether a file has a whole line: a first one that was cut short is nobody's."""
+def _is_foreign(path: Path) -> bool:
+    """Whether a file without rows is somebody's: it is not empty, and no first row that was cut short."""
     with suppress(OSError):
-        return b"\n" in path.read_bytes()
+        data = path.read_bytes()
+        begin = b'{"plan": "'[: len(data)]
+        return b"\n" in data or not data.startswith(begin)
     return path.exists()
 
 

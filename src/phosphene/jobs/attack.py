@@ -147,7 +147,7 @@ def _called(
     for name in dict.fromkeys(attacks):
         one = named(name)
         measure = norm or one.norms[0]
-        if eps is not None:
+        if eps:
             checks.visible(eps, measure)
         own = {
             "eps": RADII.get(measure) if eps is None and not one.smallest else eps,

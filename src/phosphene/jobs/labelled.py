@@ -157,11 +157,10 @@ def _all(paths: Sequence[Path], names: Sequence[str], network: Network, what: st
 
 def _need_one_class(name: str, network: Network) -> None:
     """Raises a LabelError where a name means several classes."""
-    try:
-        network.labels.resolve(name)
-    except LabelError as problem:
-        if "may mean" in str(problem):
-            raise
+    labels, plain = network.labels, _plain(name)
+    same = [k for k, one in enumerate(labels) if plain in {_plain(other) for other in (one, *labels.aliases(k))}]
+    if len(same) > 1:
+        labels.resolve(name)
 
 
 def _class(name: str, network: Network, indices: bool = True) -> int | None:

@@ -15,7 +15,7 @@ from phosphene import processes
 from phosphene.attacks import Norm, curve, masking, noisy, transfer
 from phosphene.attacks import checks as attack_checks
 from phosphene.attacks.named import check, named
-from phosphene.attacks.transfer import same_labels
+from phosphene.attacks.transfer import same_classes
 from phosphene.attacks.victim import gives_probabilities
 from phosphene.errors import ImageError, NetworkError, PhospheneError
 from phosphene.jobs.attacked import share
@@ -150,13 +150,9 @@ def _rivals(workshop: Workshop, network: Network, net: str, others: Sequence[str
     loaded = {name: workshop.network(name) for name in names}
     if others is None:
         loaded = {name: one for name, one in loaded.items() if one.labels == network.labels}
-    for name, one in loaded.items():
+    for one in loaded.values():
         one.need_classifier("robustness")
-        if len(one.labels) != len(network.labels):
-            raise NetworkError(
-                f"{name} has {len(one.labels)} classes, and {net} {len(network.labels)}: they have nothing to share"
-            )
-    same_labels({net: network, **loaded})
+    same_classes({net: network, **loaded})
     return {net: network, **loaded}
 
 

@@ -72,7 +72,14 @@ def half_text(facts: Mapping[str, Any]) -> str:
         return f"more than {radius_text(facts['eps'][-1], facts['norm'])}"
     if facts["half"] == facts["eps"][1]:
         return f"less than {radius_text(facts['half'], facts['norm'])}"
-    return f"{facts['half']:.2g} in L2" if facts["norm"] == "l2" else f"{facts['half'] * 255:.3g}/255"
+    levels = facts["half"] * 255
+    return (
+        f"{facts['half']:.2g} in L2"
+        if facts["norm"] == "l2"
+        else f"{levels:.2g}/255"
+        if levels < 99.5
+        else f"{levels:.0f}/255"
+    )
 
 
 def _last(facts: Mapping[str, Any]) -> str:

@@ -1,7 +1,6 @@
 """What each method learns from: pictures of a batch, attacked in its own way, and the loss on them.
 
-Each is a function of a `Lesson`, returns the loss summed over the pictures and the logits of the attacked ones, and reads as its
-paper does.
+Each is a function of a `Lesson`, and returns the loss summed over the pictures and the logits of the attacked ones.
 """
 
 from __future__ import annotations
