@@ -78,9 +78,11 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "probe": {"size": 64},
     "randomise": {"steps": 1, "methods": ["saliency"]},
     "robustness": {"eps": [1 / 255], "steps": 2, "others": [], "checks": False},
+    "patch": {"folder": "sample:all", "steps": 1},
     "shape-bias": {},
     "style": {"style_layers": ["conv1"], "content_layers": ["fire3"], "steps": 1, "size": 96},
     "texture": {"style_layers": ["conv1"], "steps": 1, "sample": 96},
+    "universal": {"folder": "sample:all", "passes": 1},
     "visualize": {"classes": ["tiger", "3"], "steps": 2, "size": 64},
 }
 
@@ -103,7 +105,7 @@ def test_jobs_make_pictures(workshop: Workshop, photo: str, three_photos: Path, 
     parameters = {**SQUEEZE, **ARGUMENTS[verb]}
     if verb in ("judge-explanations", "patches", "embed", "shape-bias", "attack", "robustness", *LEARNING):
         parameters["folder"] = str(three_photos)
-    elif verb not in ("filters", "visualize"):
+    elif verb not in ("filters", "visualize", "patch", "universal"):
         parameters["image"] = photo
     if verb == "cue-conflict":
         parameters["styles"] = str(three_photos / "coffee.png")
