@@ -92,19 +92,27 @@ def versions() -> dict[str, str]:
 
 
 def hash_file(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, 64 hex digits; of a folder, of the names and hashes of the images in it."""
+    """SHA-256 of a file's bytes, 64 hex digits; of a folder, of the names and hashes of its images (without any: files)."""
     total = hashlib.sha256()
     if Path(path).is_dir():
-        from phosphene import images
-
-        for image in images.find(path):
-            total.update(os.fsencode(image.relative_to(path).as_posix()))  # also names that are no text
-            total.update(f"\n{hash_file(image)}\n".encode())
+        for file in _contents(Path(path)):
+            total.update(os.fsencode(file.relative_to(path).as_posix()))  # also names that are no text
+            total.update(f"\n{hash_file(file)}\n".encode())
         return total.hexdigest()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             total.update(block)
     return total.hexdigest()
+
+
+def _contents(folder: Path) -> list[Path]:
+    from phosphene import images
+    from phosphene.errors import ImageError
+
+    try:
+        return images.find(folder)
+    except ImageError:  # a data set in files of another kind
+        return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def beside(picture: Path) -> Path:

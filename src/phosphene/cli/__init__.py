@@ -20,6 +20,7 @@ from phosphene.cli import (
     embedding,
     fooling,
     for_all,
+    hardening,
     judging,
     learning,
     moving,
@@ -44,7 +45,7 @@ _START = Group("Begin here", sort_key=0)
 _LOOK = Group("Look into a network", sort_key=1)
 _MAKE = Group("Move the image", sort_key=2)
 _TEACH = Group("Teach it something new", sort_key=3)
-_FOOL = Group("Fool it", sort_key=4)
+_FOOL = Group("Fool it, harden it", sort_key=4)
 _KEEP = Group("Networks and recipes", sort_key=5)
 
 app.command(tour.tour, group=_START)
@@ -72,6 +73,7 @@ app.command(attacking.attack, group=_FOOL)
 app.command(for_all.universal, group=_FOOL)
 app.command(for_all.patch, group=_FOOL)
 app.command(robustness.robustness, group=_FOOL)
+app.command(hardening.harden, group=_FOOL)
 _models = App(name="models", group=_KEEP, help="Networks that Phosphene knows by itself; `models get` fetches weights.")
 _models.default(network.models)
 _models.command(network.models_get, name="get")
@@ -80,7 +82,7 @@ app.command(recipes.recipe, group=_KEEP)
 app.command(recipes.rerun, group=_KEEP)
 app.register_install_completion_command(group=_KEEP)
 
-SHARED = ("attack", "embed", "explain", "finetune", "patches", "predict", "robustness")
+SHARED = ("attack", "embed", "explain", "finetune", "harden", "patches", "predict", "robustness")
 """The commands whose work several processes can share, under torchrun."""
 
 

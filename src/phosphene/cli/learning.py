@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -172,12 +173,18 @@ def _train(
         made = job(verb, workshop, {**parameters, **extra})
         outcome: Outcome = terminal.run(made if resume else relay(made, run.begun), said, workshop)
         processes.leave()
-        written = run.finished(outcome, workshop)
+        written = run.finished(outcome, workshop, lambda made, given: _page(verb, made, given), itemgetter("accuracy"))
     for path, why in outcome.facts["skipped"].items():
         terminal.warn(f"left out {path}: {why.removeprefix(f'{path} ')}", said)
     facts = {name: value for name, value in outcome.facts.items() if name != "predictions"}
     terminal.facts({"command": verb, "written": [str(path) for path in written], **facts}, said)
     return outcome
+
+
+def _page(verb: str, outcome: Outcome, parameters: dict[str, Any]) -> str:
+    from phosphene.report.training import page
+
+    return page(verb, outcome, parameters)
 
 
 def _restarted(run: Run) -> bool:

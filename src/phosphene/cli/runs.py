@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,9 +43,13 @@ class Run:
         folder: it.
         verb, parameters: of the job.
         said: what to print.
+        sheets: names of the pictures that it may have.
     """
 
-    def __init__(self, folder: Path, verb: str, parameters: dict[str, Any], said: Said) -> None:
+    def __init__(
+        self, folder: Path, verb: str, parameters: dict[str, Any], said: Said, sheets: Sequence[str] = SHEETS
+    ) -> None:
+        self.sheets = sheets
         self.folder, self.verb, self.parameters, self.said = folder, verb, parameters, said
         self._last = time.monotonic()
         self._warned = False
@@ -78,7 +82,7 @@ class Run:
                     f"'{self.folder}' holds a run, which is kept: give --overwrite to replace it, or another --out{more}"
                 )
         mine = [self.folder / name for name in (METRICS, PAGE, SAID)]
-        sheets = [self.folder / f"{name}.png" for name in SHEETS]
+        sheets = [self.folder / f"{name}.png" for name in self.sheets]
         with write.reserved([*mine, *sheets], overwrite or resume):
             # Of a process that was killed while it wrote: ours, and those that safetensors makes by itself.
             for pattern in (".*.safetensors.*.part", ".tmp??????"):
@@ -95,27 +99,39 @@ class Run:
                 (self.folder / name).unlink(missing_ok=True)
         return event
 
-    def finished(self, outcome: Outcome, workshop: Workshop) -> list[Path]:
-        """Write the network, the pictures, the page and the record."""
+    def finished(
+        self,
+        outcome: Outcome,
+        workshop: Workshop,
+        page: Callable[[Outcome, dict[str, Any]], str],
+        accuracy: Callable[[Mapping[str, Any]], Any],
+    ) -> list[Path]:
+        """Write the network, the pictures, the page and the record.
+
+        Args:
+            outcome: with a network.
+            workshop: that it was made in.
+            page: draws the report.
+            accuracy: what the network's file says of it, from the facts.
+        """
         from phosphene.images.save import write_whole
         from phosphene.models.saved import save_network
-        from phosphene.report.training import page
 
         facts = dict(outcome.facts)
         assert outcome.network is not None
-        about = {"verb": self.verb, "parameters": self.parameters, "accuracy": facts["accuracy"]}
+        about = {"verb": self.verb, "parameters": self.parameters, "accuracy": accuracy(facts)}
         made = [save_network(outcome.network, self.folder, about)]
         pictures = [
             (self.folder / f"{picture.name}.png", picture.image,
              workshop.recipe(self.verb, self.parameters, picture.name, outcome.notes).to_json())
             for picture in outcome.pictures
         ]  # fmt: skip
-        sheets = [self.folder / f"{name}.png" for name in SHEETS]
-        write.drop_stale(sheets, [path for path, _, _ in pictures], ["probe", "finetune"])
+        sheets = [self.folder / f"{name}.png" for name in self.sheets]
+        write.drop_stale(sheets, [path for path, _, _ in pictures], ["probe", "finetune", "harden"])
         made += write.write(pictures, overwrite=True)
         others = {
-            PAGE: page(self.verb, outcome, self.parameters).encode("utf-8", "replace"),
-            SAID: _table(facts.pop("predictions")),
+            PAGE: page(outcome, self.parameters).encode("utf-8", "replace"),
+            **({SAID: _table(facts.pop("predictions"))} if "predictions" in facts else {}),
             RECORD: _json({**self._known(workshop), "finished": facts.get("stopped") != BY_HAND, **facts}),
         }
         if facts.get("epochs"):

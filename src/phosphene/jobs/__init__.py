@@ -29,6 +29,7 @@ VERBS = (
     "filters",
     "finetune",
     "fool",
+    "harden",
     "invert",
     "judge-explanations",
     "patch",

@@ -26,7 +26,7 @@ _OWN_FLAGS = {  # verbs whose option has another name there
     "finetune": {"layers": "layers"},
     "robustness": {"checks": "checks"},
 }
-RADII = ("eps", "transfer_eps")  # options that are written as 8/255
+RADII = ("eps", "step", "transfer_eps")  # options that are written as 8/255
 _POSITIONAL = ("image", "images", "folder", "styles")
 _NO_OPTIONS = ("keep", "known", "save", "resume")  # what a caller hands over, and a recipe can't hold
 

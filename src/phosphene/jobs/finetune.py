@@ -78,7 +78,7 @@ def finetune(
     network, examples = yield from gathered(workshop, folder, (net, weights, labels), size, seed, skip_bad)
     key = run_key(network, examples, settings)
     found = yield from tune(
-        network, examples, settings=settings, folder=features_folder(), resume=_state(resume, key),
+        network, examples, settings=settings, folder=features_folder(), resume=resumed(resume, key),
         keep=None if save is None else lambda state, ended: save(state, ended, key),
     )  # fmt: skip
     processes.leave()
@@ -110,7 +110,7 @@ def run_key(network: Network, examples: Examples, settings: FinetuneSettings) ->
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
 
-def _state(resume: tuple[State, str] | None, key: str) -> State | None:
+def resumed(resume: tuple[State, str] | None, key: str) -> State | None:
     """The state to go on from, which the first process has read. Under torchrun also after a restart."""
     given = processes.gather(resume if processes.first() else None)[0]
     if given is None:

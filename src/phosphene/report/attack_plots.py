@@ -134,3 +134,34 @@ def transfer_plot(
         side.set_visible(False)
     axes.set_title("photographs that become misread", loc="left", fontsize=11, color=_INK)
     return _plain(figure)
+
+
+def hardening_plot(rows: Sequence[Mapping[str, Any]], best: int) -> Tensor:
+    """Held-out accuracy over the epochs of a robust training, as the pictures are and attacked.
+
+    Args:
+        rows: one for each epoch, with `epoch`, `clean`, `robust` and `train_accuracy` (on attacked pictures).
+        best: the epoch that was kept; 0: none.
+
+    Returns:
+        `[3, H, W]` in [0, 1].
+    """
+    figure = _figure(max(6.4, min(11.0, 2.4 + 0.34 * len(rows))), 4.2)
+    axes = figure.subplots()
+    epochs = [row["epoch"] for row in rows]
+    for key, name, colour, line in (
+        ("clean", "as they are", _RIGHT, "-o"), ("robust", "attacked by PGD", _GLOW, "-o"),
+        ("train_accuracy", "in training, attacked", _QUIET, "--"),
+    ):  # fmt: skip
+        axes.plot(epochs, [row[key] for row in rows], line, color=colour, markersize=4, linewidth=1.7, label=name)
+    if best:
+        axes.axvline(best, color=_INK, linewidth=1, alpha=0.35, zorder=0.5)
+        axes.annotate("kept", (best, 0.02), (5, 0), textcoords="offset points", fontsize=9, color=_SOFT)
+    axes.set_ylim(-0.02, 1.02)
+    axes.yaxis.set_major_formatter("{x:.0%}")
+    axes.set_xticks(epochs[:: max(1, len(epochs) // 15)])
+    axes.set_xlabel("epoch", fontsize=9, color=_SOFT)
+    axes.set_title("pictures seen rightly", loc="left", fontsize=11, color=_INK)
+    _clean(axes, "y")
+    figure.legend(loc="outside upper right", ncols=3, frameon=False, fontsize=9, labelcolor=_INK)
+    return _plain(figure)

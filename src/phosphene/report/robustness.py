@@ -117,9 +117,6 @@ def _curve(outcome: Outcome, command: str) -> Section:
 
 
 def _believed(facts: Mapping[str, Any], command: str) -> Section:
-    rows = tuple(
-        (str(CHECKS.get(one["name"], one["name"])), _verdict(one), str(one["words"])) for one in facts["findings"]
-    )
     return Section(
         key="masking", title="Can it be believed?", slide="", command=command, seconds=0,
         words=(
@@ -127,7 +124,7 @@ def _believed(facts: Mapping[str, Any], command: str) -> Section:
             " random, or that point nowhere. Such a network falls to whoever attacks it in another way (Athalye, Carlini &"
             " Wagner 2018; Carlini et al. 2019).",
         ),
-        tables=(Table(("check", "", "what was seen"), rows),),
+        tables=(checks_table(facts),),
         note="At least one check failed. Attack with Square, or give attacks a differentiable stand-in for what masks."
         if facts["masked"] else "",
     )  # fmt: skip
@@ -147,6 +144,14 @@ def _across(outcome: Outcome, command: str) -> Section:
             " success; the rest is what generalises; the last row is noise of the same size.",
         ),
     )  # fmt: skip
+
+
+def checks_table(facts: Mapping[str, Any]) -> Table:
+    """What each check for masked gradients has seen."""
+    rows = tuple(
+        (str(CHECKS.get(one["name"], one["name"])), _verdict(one), str(one["words"])) for one in facts["findings"]
+    )
+    return Table(("check", "", "what was seen"), rows)
 
 
 def _verdict(one: Mapping[str, Any]) -> str:

@@ -136,6 +136,11 @@ class Loop(ABC):
     def judge(self, epoch: int) -> Job[dict[str, Any] | None]:
         """What there is to say of an epoch; None where what the network says are no numbers."""
 
+    @property
+    def decay(self) -> float:
+        """Of the average of the weights, after this step."""
+        return self.plan.ema
+
     def modes(self) -> None:
         """Put the module into the mode in which it is trained."""
         self.module.train()
@@ -252,7 +257,7 @@ class Loop(ABC):
         with torch.no_grad():
             for name, value in self.module.state_dict().items():
                 held = self.average[name]
-                held.lerp_(value, 1 - self.plan.ema) if held.is_floating_point() else held.copy_(value)
+                held.lerp_(value, 1 - self.decay) if held.is_floating_point() else held.copy_(value)
 
     def _repair(self, loss: float) -> None:
         """The loss is no number: back to the last good state, and on at half the rate."""

@@ -199,6 +199,11 @@ class Hardening(Loop):
         return loss
 
     @property
+    def decay(self) -> float:
+        """Of the average: a short one at first, which would else remember the random weights for a thousand steps."""
+        return min(self.settings.ema, (1 + self.progress.step) / (10 + self.progress.step))
+
+    @property
     def eps(self) -> float:
         """The radius now: it grows in the first epochs."""
         rising = self.settings.ramp * self.an_epoch
