@@ -11,7 +11,7 @@ import torch
 from planes import bent, done, noise, seen
 from torch import Tensor, nn
 
-from phosphene.attacks import bim, carlini_wagner, deepfool, fgsm, mi_fgsm, ni_fgsm, pgd
+from phosphene.attacks import bim, carlini_wagner, checks, deepfool, fgsm, mi_fgsm, ni_fgsm, pgd
 from phosphene.errors import LabelError, NetworkError, PhospheneError
 from phosphene.models import load
 
@@ -183,3 +183,14 @@ def test_labels_as_a_list_and_in_other_types(attack: Callable) -> None:
     plain = call(attack)
     for same in (labels.tolist(), labels.int(), labels.to(torch.uint8)):
         assert torch.equal(call(attack, labels=same).images, plain.images)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_radius_that_8_bits_can_hold(norm: str) -> None:
+    for eps in (1 / 255, (1 / 255) * (1 - 1e-5), 0.5, 3.0):
+        checks.visible(eps, norm)
+    for eps in (0.0, 0.99 / 255, -1.0):
+        with pytest.raises(
+            PhospheneError, match=f"changes by 1/255 or more, got a radius of {eps:g}: give --eps 1/255"
+        ):
+            checks.visible(eps, norm)

@@ -80,3 +80,46 @@ def test_originals_are_rounded_and_checked() -> None:
             noisy(given, eps)
     with pytest.raises(PhospheneError, match="unknown norm"):
         noisy(images, 0.1, "l1")  # type: ignore[arg-type]
+
+
+# -- without 8 bits -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("eps", [1e-3, 0.01, 0.25 / 255, 0.5, 3.0])
+def test_l2_noise_is_exactly_as_long_as_asked_where_there_is_room(eps: float) -> None:
+    images = 0.3 + 0.4 * torch.rand(4, 3, 32, 32, dtype=torch.float64)
+    found = noisy(images.float(), eps, "l2", quantize=False)
+    lengths = (found.double() - images.float()).flatten(1).norm(dim=1)
+    assert lengths.tolist() == pytest.approx([eps] * 4, rel=1e-3, abs=1e-6)
+    assert found.dtype == torch.float32 and ((found * 255).round() / 255 != found).double().mean() > 0.9
+
+
+def test_l2_noise_makes_up_for_what_black_and_white_clip() -> None:
+    images = (torch.rand(3, 3, 16, 16) > 0.5).float()  # half of it can't move
+    found = noisy(images, 2.0, "l2", quantize=False)
+    assert found.min() >= 0 and found.max() <= 1
+    assert (found - images).flatten(1).norm(dim=1).tolist() == pytest.approx([2.0] * 3, rel=1e-4)
+    most = noisy(images, math.sqrt(3 * 16 * 16), "l2", quantize=False)  # beyond all pictures: as far as the box goes
+    size = (most - images).flatten(1).norm(dim=1)
+    assert (size < math.sqrt(3 * 16 * 16)).all() and ((most == 0) | (most == 1)).double().mean() > 0.95
+
+
+@each_norm
+def test_without_8_bits_originals_stay_as_they_are(norm: Norm, eps: float) -> None:
+    images = 0.2 + 0.6 * torch.rand(3, 3, 16, 16)
+    found = noisy(images, eps, norm, seed=2, quantize=False)
+    assert (noisy(images, 0.0, norm, quantize=False) - images).abs().max() < 1e-6
+    assert torch.equal(noisy(images, eps, norm, seed=2, quantize=False), found)
+    assert torch.equal(noisy(images[1:2], eps, norm, seed=2, quantize=False), found[1:2])
+    radii = torch.tensor([0.0, eps / 2, eps])
+    own = noisy(images, radii, norm, seed=2, quantize=False)
+    assert (own[0] - images[0]).abs().max() < 1e-6 and torch.equal(own[2], found[2])
+
+
+def test_linf_noise_below_a_level_is_there() -> None:
+    images = torch.full((2, 3, 16, 16), 0.4)
+    change = noisy(images, 0.25 / 255, quantize=False) - images
+    assert (change.abs() * 255).flatten().tolist() == pytest.approx([0.25] * change.numel(), abs=1e-4)
+    assert abs(float(change.sign().mean())) < 0.15
+    black = noisy(torch.zeros(1, 3, 16, 16), 0.25 / 255, quantize=False)
+    assert black.min() == 0 and float(black.max()) == pytest.approx(0.25 / 255)

@@ -208,6 +208,81 @@ def test_neighbours_do_not_matter() -> None:
         assert torch.equal(getattr(parts[1], name), getattr(whole, name))
 
 
+class Soft(nn.Module):
+    """Gives probabilities."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.inner = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x).softmax(1)
+
+
+class Rounds(nn.Module):
+    """No gradient comes through it."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.inner = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner((x * 51).round() / 51)
+
+
+def test_networks_that_give_probabilities_are_attacked_by_their_logarithms() -> None:
+    images = noise(24, 3)
+    labels = seen(bent(3), images)
+    options: dict[str, Any] = {"eps": 6 / 255, "steps": 5, "attack": "pgd", "seed": 1}
+    plain = done(transfer({"a": bent(3), "b": plane((3, 8, 8), classes=4)}, images, labels, **options))
+    soft: dict[str, nn.Module] = {"a": Soft(bent(3)), "b": plane((3, 8, 8), classes=4)}
+    found = done(transfer(soft, images, labels, **options, probabilities=["a"]))
+    assert found.right.tolist() == plain.right.tolist() and found.shaken.tolist() == plain.shaken.tolist()
+    assert found.count.tolist() == plain.count.tolist()
+    assert (found.misread - plain.misread).abs().max() <= 1 and found.misread[0, 0] > 5
+    with pytest.raises(NetworkError, match=r"^a: this network gives probabilities, not logits"):
+        done(transfer(soft, images, labels, **options))
+    with pytest.raises(NetworkError, match=r"^b: probabilities=True is for a network whose rows sum to 1"):
+        done(transfer(soft, images, labels, **options, probabilities=["a", "b"]))
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_source_without_a_gradient_makes_nothing_but_looks(place: int) -> None:
+    images = noise(24, 3)
+    labels = seen(bent(3), images)
+    names = ["one", "two"]
+    names.insert(place, "rounds")
+    networks: dict[str, nn.Module] = {name: Rounds(bent(3)) if name == "rounds" else bent(3) for name in names}
+    found = done(transfer(networks, images, labels, eps=12 / 255, steps=5))
+    assert found.names == tuple(names)
+    assert found.success[place] == 0 == found.misread[place].sum() == found.count[place].sum()
+    assert torch.isnan(found.rate[place]).all()
+    for other in {0, 1, 2} - {place}:
+        assert found.success[other] > 5 and found.count[other, place] > 10
+        assert found.misread[other, place] > 3  # it looks, and is fooled by others' images
+    alone = done(transfer({"one": bent(3), "two": bent(3)}, images, labels, eps=12 / 255, steps=5))
+    rest = [row for row in range(3) if row != place]
+    assert torch.equal(found.misread[rest][:, rest], alone.misread)
+
+
+def test_only_networks_without_a_gradient() -> None:
+    images = noise(6, 3)
+    found = done(transfer({"a": Rounds(bent(3)), "b": Rounds(bent(3))}, images, seen(bent(3), images), eps=0.05))
+    assert found.count.sum() == 0 and found.success.sum() == 0 and found.right.sum() > 6
+    # An attack that needs none goes on.
+    square = done(transfer({"a": Rounds(bent(3))}, images, seen(bent(3), images), eps=0.3, attack="square", steps=100))
+    assert square.success[0] > 0 and square.count[0, 0] == square.right[0]
+
+
+def test_other_failures_of_a_source_are_told() -> None:
+    class Fails(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return bent(3)(x) * torch.nan
+
+    with pytest.raises(NetworkError, match=r"^bad: the network gives NaN"):
+        done(transfer({"good": bent(3), "bad": Fails()}, noise(2, 3), [0, 1], eps=0.1))
+
+
 @pytest.mark.shared
 def test_between_the_networks_of_mnist(shared: Path) -> None:
     images, labels = digits(shared, 64)

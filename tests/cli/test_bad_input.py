@@ -129,7 +129,7 @@ def test_an_unknown_network(refused: Any, verb: str) -> None:
         "patches": ("folder", "--layer", "1"), "judge-explanations": ("folder",), "embed": ("folder",),
         "shape-bias": ("folder",), "cue-conflict": ("folder", "folder"), "probe": ("folder",), "finetune": ("folder",),
         "advise": ("folder",), "attack": ("folder",), "robustness": ("folder",),
-        "universal": ("folder",), "patch": ("folder",),
+        "universal": ("folder",), "harden": ("folder",), "patch": ("folder",),
     }  # fmt: skip
     line = refused(verb, *words.get(verb, ("cat.png",)), "--net", "resnet81")
     assert "unknown network 'resnet81'" in line and "did you mean resnet18" in line

@@ -25,6 +25,7 @@ from phosphene.cli import (
     embedding,
     fooling,
     for_all,
+    hardening,
     judging,
     learning,
     moving,
@@ -63,6 +64,7 @@ COMMANDS = {
     "attack": attacking.attack,
     "robustness": robustness.robustness,
     "universal": for_all.universal,
+    "harden": hardening.harden,
     "patch": for_all.patch,
     "probe": learning.probe,
     "finetune": learning.finetune,
@@ -161,7 +163,12 @@ def _kind(hint: Any) -> Any:
 
 def test_no_option_has_a_negative_twin_but_what_is_on_by_itself() -> None:
     twins = {(name, f) for name in COMMANDS for f in options(name) if f.startswith(("--no-", "--empty-"))}
-    assert twins == {("probe", "--no-balanced"), ("finetune", "--no-balanced"), ("robustness", "--no-checks")}
+    assert twins == {
+        ("probe", "--no-balanced"),
+        ("finetune", "--no-balanced"),
+        ("robustness", "--no-checks"),
+        ("harden", "--no-guard"),
+    }
 
 
 @pytest.mark.parametrize("verb", [*VERBS, "predict"])
@@ -170,7 +177,7 @@ def test_defaults_are_the_jobs(verb: str) -> None:
     renamed = {"class": "classes", "method": "methods", "layer": "layer", "check": "checks"}
     if verb == "randomise":
         renamed["class"] = "class_name"
-    if verb == "patches":
+    if verb in ("patches", "harden"):
         del renamed["method"]
     if verb == "embed":
         del renamed["method"]
@@ -199,7 +206,17 @@ def test_defaults_are_the_jobs(verb: str) -> None:
         verb
         for verb in VERBS
         if verb
-        not in ("judge-explanations", "embed", "cue-conflict", "probe", "finetune", "advise", "attack", "robustness")
+        not in (
+            "judge-explanations",
+            "embed",
+            "cue-conflict",
+            "probe",
+            "finetune",
+            "advise",
+            "attack",
+            "robustness",
+            "harden",
+        )
     ],
 )
 def test_the_command_line_hands_over_every_option(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:

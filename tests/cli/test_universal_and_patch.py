@@ -65,7 +65,11 @@ def test_the_table(do: Any) -> None:
     said = do("universal")
     assert (said.code, said.err) == (0, "")
     assert "wrote nets.py-mean-universal.png" in said.out and "95% interval" in said.out and "Left out" not in said.out
-    rows = {line.split("  ")[1].strip(): line.split()[-4:] for line in said.out.splitlines() if "%" in line and " to " in line}
+    rows = {
+        line.split("  ")[1].strip(): line.split()[-4:]
+        for line in said.out.splitlines()
+        if "%" in line and " to " in line
+    }
     assert rows["6 photographs that it was made on"][0] == "66.7%"
     assert rows["2 others"] == ["50.0%", "9.5%", "to", "90.5%"]
     assert rows["noise of the same size, on these"] == ["0.0%", "0.0%", "to", "65.8%"]
@@ -150,7 +154,7 @@ def test_made_again_byte_for_byte(do: Any, run: Any, verb: str) -> None:
 def test_the_recipe_writes_the_radius_as_one_says_it(do: Any, run: Any) -> None:
     do("universal", "--seed", "2")
     (line, *_) = run("recipe", "nets.py-mean-universal.png").out.splitlines()
-    assert line == "phosphene universal photos --net nets.py:mean --eps 4/255 --passes 4 --seed 2"
+    assert line == "phosphene universal photos --eps 4/255 --net nets.py:mean --passes 4 --seed 2"
 
 
 @BOTH
@@ -183,7 +187,9 @@ def test_ctrl_c_leaves_nothing(do: Any, verb: str, monkeypatch: pytest.MonkeyPat
     assert said.code == 130 and "nothing half-written was kept" in said.err and not Path("new").exists()
 
 
-@pytest.mark.xfail(strict=True, reason="its pictures are photographs of that folder next time, and its recipe is wrong at once")
+@pytest.mark.xfail(
+    strict=True, reason="its pictures are photographs of that folder next time, and its recipe is wrong at once"
+)
 @BOTH
 def test_results_never_become_photographs(do: Any, run: Any, verb: str) -> None:
     said = do(verb, "--out", "photos")

@@ -9,7 +9,7 @@ import pytest
 from phosphene import images
 from phosphene.errors import ImageError
 from phosphene.images import samples
-from phosphene.images.samples import PREFIX, SAMPLES, sample_file
+from phosphene.images.samples import ALL, PREFIX, SAMPLES, sample_file, sample_photographs
 from phosphene.jobs.workshop import Workshop
 from phosphene.recipe import hash_file
 
@@ -63,3 +63,21 @@ def test_a_package_that_is_not_there_whole(monkeypatch: pytest.MonkeyPatch, plac
 def test_samples_are_part_of_the_packages_themselves() -> None:
     package = Path(samples.__file__).parent.parent
     assert sample_file("painting").is_relative_to(package)
+
+
+def test_all_samples_are_the_photographs_in_order() -> None:
+    found = sample_photographs()
+    assert ALL == "sample:all" and ALL.removeprefix(PREFIX) not in SAMPLES
+    assert found == [sample_file(name) for name in sorted(SAMPLES) if name != "painting"]
+    assert len({path.stem for path in found}) == len(found) == len(SAMPLES) - 1
+
+
+def test_all_samples_without_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SAMPLES, "brick", ("skimage", "data/nowhere.png"))
+    with pytest.raises(ImageError, match="'sample:brick' comes with skimage"):
+        sample_photographs()
+
+
+def test_all_samples_are_no_picture() -> None:
+    with pytest.raises(ImageError, match="there is no sample 'sample:all'"):
+        Workshop("cpu").image(ALL)

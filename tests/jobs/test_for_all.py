@@ -166,7 +166,12 @@ def test_whom_one_change_fools_is_known_exactly(make: Make, net: str, levels: in
     for key in ("made", "tried", "noise"):
         assert 0 <= facts[key]["low"] <= facts[key]["mean"] <= facts[key]["high"] <= 1
     assert facts["truth"] == "folders" and facts["probabilities"] == (net == "soft")
-    assert (facts["net"], facts["eps"], facts["norm"], facts["target"]) == (f"nets.py:{net}", levels / 255, "linf", None)
+    assert (facts["net"], facts["eps"], facts["norm"], facts["target"]) == (
+        f"nets.py:{net}",
+        levels / 255,
+        "linf",
+        None,
+    )
     assert json.loads(json.dumps(facts)) == facts
 
 
@@ -295,7 +300,7 @@ def test_too_few_and_all_misread(make: Make, verb: str) -> None:
     with pytest.raises(PhospheneError, match=f"^{what} is made from 4 photographs or more .* rightly: there are 3$"):
         make(verb, images=3, **QUICK[verb])
     Path("photos/red").rename("photos/blue")
-    with pytest.raises(PhospheneError, match="there are 0$"):
+    with pytest.raises(PhospheneError, match=r"there are 0$"):
         make(verb, **QUICK[verb])
 
 
@@ -305,7 +310,9 @@ def test_four_are_enough(make: Make, verb: str) -> None:
     assert (facts["made_on"], facts["tried_on"]) == (3, 1)
 
 
-@pytest.mark.xfail(strict=True, reason="all 12 are seen rightly: they are left out since they are of the target's class")
+@pytest.mark.xfail(
+    strict=True, reason="all 12 are seen rightly: they are left out since they are of the target's class"
+)
 @BOTH
 def test_too_few_since_they_are_of_the_targets_class_already(make: Make, verb: str) -> None:
     with pytest.raises(PhospheneError) as told:
@@ -419,7 +426,9 @@ def test_the_record_names_the_samples(verb: str) -> None:
     workshop = Workshop("cpu")
     parameters = {"folder": "sample:all", "net": "nets.py:bent", **QUICK[verb]}
     run(job(verb, workshop, parameters))
-    assert any("sample" in name or name.endswith("chelsea.png") for name in workshop.recipe(verb, parameters, verb).inputs)
+    assert any(
+        "sample" in name or name.endswith("chelsea.png") for name in workshop.recipe(verb, parameters, verb).inputs
+    )
 
 
 # -- what is said and shown ---------------------------------------------------------------------------------------------
@@ -452,3 +461,11 @@ def test_the_alternative_text_claims_no_success_that_is_none(make: Make, verb: s
 @BOTH
 def test_one_photograph_is_one(make: Make, verb: str) -> None:
     assert "1 photographs" not in (make(verb, images=4, **QUICK[verb]).pictures[0].caption or "")
+
+
+@pytest.mark.xfail(strict=True, reason="rounded to 8 bits nothing is left of a small change in L2, and that isn't said")
+@pytest.mark.parametrize("eps", [0.01, 0.05])
+def test_a_change_that_is_told_is_there(make: Make, shown: list[tuple[for_all.Photos, Tensor]], eps: float) -> None:
+    make("universal", "bent", norm="l2", eps=eps)
+    photos, attacked = shown[0]
+    assert not torch.equal(attacked, photos.tried_on)

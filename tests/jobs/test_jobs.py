@@ -72,6 +72,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "filters": {},
     "finetune": {"layers": "head", "epochs": 1, "batch": 4, "size": 64},
     "fool": {"target": "tiger"},
+    "harden": {"net": "trades_cnn", "size": 32, "epochs": 1, "batch": 2, "hold": 3, "tested": 2},
     "invert": {"layers": ["conv1"], "steps": 2},
     "judge-explanations": {"methods": ["saliency"], "images": 2, "mosaics": 2, "steps": 1},
     "patches": {"layer": "features.2", "units": ["2"]},
@@ -87,7 +88,14 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 
 
-MAIN = {"attack": "accuracy", "judge-explanations": "judge", "advise": "table", "probe": "depth", "finetune": "curves"}
+MAIN = {
+    "attack": "accuracy",
+    "judge-explanations": "judge",
+    "advise": "table",
+    "probe": "depth",
+    "finetune": "curves",
+    "harden": "curves",
+}
 LEARNING = ("advise", "probe", "finetune")
 
 
@@ -103,7 +111,7 @@ def cut_up(photo: Path, folder: Path) -> None:
 @pytest.mark.parametrize("verb", VERBS)
 def test_jobs_make_pictures(workshop: Workshop, photo: str, three_photos: Path, verb: str, tmp_path: Path) -> None:
     parameters = {**SQUEEZE, **ARGUMENTS[verb]}
-    if verb in ("judge-explanations", "patches", "embed", "shape-bias", "attack", "robustness", *LEARNING):
+    if verb in ("judge-explanations", "patches", "embed", "shape-bias", "attack", "robustness", "harden", *LEARNING):
         parameters["folder"] = str(three_photos)
     elif verb not in ("filters", "visualize", "patch", "universal"):
         parameters["image"] = photo
@@ -113,7 +121,7 @@ def test_jobs_make_pictures(workshop: Workshop, photo: str, three_photos: Path, 
         names = ("cat1-dog1.png", "dog1-car1.png", "car1-cat1.png")
         for name, path in zip(names, sorted(three_photos.iterdir()), strict=True):
             path.rename(path.with_name(name))
-    if verb in LEARNING:  # a folder for each class
+    if verb in (*LEARNING, "harden"):  # a folder for each class
         for path in sorted(three_photos.iterdir()):
             cut_up(path, three_photos / path.stem)
     events: list[Event] = []
@@ -132,7 +140,7 @@ def test_jobs_make_pictures(workshop: Workshop, photo: str, three_photos: Path, 
         assert picture.image.min() >= 0 and picture.image.max() <= 1 and picture.image.std() > 0.001
         assert len(picture.alt) > 5
         assert outcome.picture(picture.name) is picture
-    assert outcome.facts["net"] == "squeezenet1_1"
+    assert outcome.facts["net"] == parameters["net"]
     assert list(tmp_path.iterdir()) == [three_photos]
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
 
+import pytest
 import torch
 from pupils import outcome
 from torch import Tensor, nn
 
 from phosphene.models import Labels, Network, Preprocess
-from phosphene.training.harden import Hardened, HardenSettings, harden
+from phosphene.training.harden import Hardened, HardenSettings, harden, methods
+from phosphene.training.harden.methods import NEAR, Lesson
+from phosphene.training.harden.settings import Method
 from phosphene.training.split import Data, Split
 from phosphene.training.state import State
 
@@ -19,6 +23,8 @@ PLAIN = HardenSettings(
     eps=0.1, epochs=3, batch=8, hold=6, judged=3, ema=0.0, ramp=0.0, warmup=0.0, replays=3, rate=2e-2, guard=False
 )  # fmt: skip
 """Nothing but the method. 24 pictures to learn from: 3 steps an epoch."""
+Reference: TypeAlias = "Callable[[Lesson], tuple[Tensor, Tensor, Tensor | None]]"
+"""A lesson's loss, the attacked pictures, and the change that is kept."""
 
 
 class Sparring(nn.Module):
@@ -75,3 +81,108 @@ def kept(network: Network, data: Data, settings: HardenSettings) -> tuple[Harden
 def timeless(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Rows without what a clock says."""
     return [{n: v for n, v in row.items() if n not in ("seconds", "images_per_second")} for row in rows]
+
+
+# -- methods, slowly and as their papers have them ----------------------------------------------------------------
+
+
+def ball(point: Tensor, x: Tensor, eps: float) -> Tensor:
+    """The projection onto [x - eps, x + eps] and [0, 1], pixel by pixel."""
+    flat = [
+        min(max(p, c - eps, 0.0), c + eps, 1.0)
+        for p, c in zip(point.flatten().tolist(), x.flatten().tolist(), strict=True)
+    ]
+    return torch.tensor(flat, dtype=x.dtype).view(x.shape)
+
+
+def ascent(module: nn.Module, x: Tensor, start: Tensor, one: Callable[[Tensor, int], Tensor], lesson: Lesson) -> Tensor:
+    """Each picture alone: steps along the sign of its own gradient."""
+    found = []
+    for place in range(len(x)):
+        here = start[place : place + 1].clone()
+        for _ in range(lesson.steps):
+            here.requires_grad_()
+            slope = torch.autograd.grad(one(module(here)[0], place), here)[0]
+            here = ball(here.detach() + lesson.step * slope.sign(), x[place : place + 1], lesson.eps)
+        found.append(here)
+    return torch.cat(found).detach()
+
+
+def surprise(logits: Tensor, label: int) -> Tensor:
+    """-log softmax(logits)_label."""
+    return logits.exp().sum().log() - logits[label]
+
+
+def divergence(p: Tensor, q: Tensor) -> Tensor:
+    """KL(softmax(p) || softmax(q)) of two rows of logits."""
+    one, other = p.exp() / p.exp().sum(), q.exp() / q.exp().sum()
+    return (one * (one.log() - other.log())).sum()
+
+
+def random_start(lesson: Lesson) -> Tensor:
+    return (lesson.x + torch.empty_like(lesson.x).uniform_(-lesson.eps, lesson.eps)).clamp(0, 1)
+
+
+def learned_from(lesson: Lesson, images: Tensor) -> Tensor:
+    total = torch.zeros((), dtype=images.dtype)
+    for place in range(len(images)):
+        total = total + surprise(lesson.module(images[place : place + 1])[0], int(lesson.labels[place]))
+    return total
+
+
+def madry(lesson: Lesson) -> tuple[Tensor, Tensor, Tensor | None]:
+    """sum_i max_delta J(theta; x_i + delta, y_i)."""
+    attacked = ascent(lesson.module, lesson.x, random_start(lesson), up_of(lesson), lesson)
+    return learned_from(lesson, attacked), attacked, None
+
+
+def up_of(lesson: Lesson) -> Callable[[Tensor, int], Tensor]:
+    return lambda logits, place: surprise(logits, int(lesson.labels[place]))
+
+
+def zheng(lesson: Lesson) -> tuple[Tensor, Tensor, Tensor | None]:
+    """As Madry's, from where the attack ended."""
+    start = random_start(lesson) if lesson.kept is None else ball(lesson.x + lesson.kept, lesson.x, lesson.eps)
+    attacked = ascent(lesson.module, lesson.x, start, up_of(lesson), lesson)
+    return learned_from(lesson, attacked), attacked, attacked - lesson.x
+
+
+def shafahi(lesson: Lesson) -> tuple[Tensor, Tensor, Tensor | None]:
+    """g_theta and g_x of one pass; delta <- clip(delta + step sign(g_x))."""
+    start = random_start(lesson) if lesson.kept is None else ball(lesson.x + lesson.kept, lesson.x, lesson.eps)
+    here = start.clone().requires_grad_()
+    slope = torch.autograd.grad(learned_from(lesson, here), here)[0]
+    change = ball(start + lesson.step * slope.sign(), lesson.x, lesson.eps) - lesson.x
+    return learned_from(lesson, start), start, change
+
+
+def zhang(lesson: Lesson) -> tuple[Tensor, Tensor, Tensor | None]:
+    """J(x) + beta KL(f(x) || f(x'))."""
+    module, x = lesson.module, lesson.x
+    start = (x + NEAR * torch.randn_like(x)).clamp(0, 1)
+    answers = [module(x[place : place + 1])[0].detach() for place in range(len(x))]
+    attacked = ascent(module, x, start, lambda logits, place: divergence(answers[place], logits), lesson)
+    total = learned_from(lesson, x)
+    for place in range(len(x)):
+        one, other = module(x[place : place + 1])[0], module(attacked[place : place + 1])[0]
+        total = total + lesson.settings.beta * divergence(one, other)
+    return total, attacked, None
+
+
+REFERENCES: dict[Method, Reference] = {"pgd": madry, "fast": madry, "free": shafahi, "trades": zhang, "atta": zheng}
+
+
+@contextmanager
+def steadily(steady: bool = True) -> Iterator[None]:
+    """Attacks start at a place that follows from the picture, however many processes share a batch."""
+    if not steady:
+        yield
+        return
+
+    def places(x: Tensor) -> Tensor:
+        return (x * 1000).sin()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(methods, "anywhere", lambda x, eps: (x + eps * places(x)).clamp(0, 1))
+        patch.setattr(torch, "randn_like", places)
+        yield

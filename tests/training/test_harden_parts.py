@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import settings as trials
 from hypothesis import strategies as st
 from pupils import values
-from sparring import PLAIN, Sparring, rounds
+from sparring import PLAIN, REFERENCES, Sparring, ball, divergence, learned_from, rounds
 from torch import Tensor, nn
 
 from phosphene.errors import PhospheneError
@@ -22,103 +22,13 @@ from phosphene.training.harden import METHODS, HardenSettings
 from phosphene.training.harden.guard import ABOVE, FALLEN, LOOKS, MOST, Guard
 from phosphene.training.harden.inner import anywhere, attacking, climb, cross_entropy, inside
 from phosphene.training.harden.kept import LEVELS, Kept
-from phosphene.training.harden.methods import LEARN, NEAR, Lesson, price
+from phosphene.training.harden.methods import LEARN, Lesson, price
 from phosphene.training.harden.moves import FARTHEST, Moved
 from phosphene.training.harden.settings import Method, Moves
 from phosphene.training.split import Split
 from phosphene.training.state import Progress
 
 EPS, STEP = 0.08, 0.03
-Reference = Callable[[Lesson], tuple[Tensor, Tensor, "Tensor | None"]]
-
-
-# -- slow references --------------------------------------------------------------------------------------------
-
-
-def ball(point: Tensor, x: Tensor, eps: float) -> Tensor:
-    """The projection onto [x - eps, x + eps] and [0, 1], pixel by pixel."""
-    flat = [
-        min(max(p, c - eps, 0.0), c + eps, 1.0)
-        for p, c in zip(point.flatten().tolist(), x.flatten().tolist(), strict=True)
-    ]
-    return torch.tensor(flat, dtype=x.dtype).view(x.shape)
-
-
-def ascent(module: nn.Module, x: Tensor, start: Tensor, one: Callable[[Tensor, int], Tensor], lesson: Lesson) -> Tensor:
-    """Each picture alone: steps along the sign of its own gradient."""
-    found = []
-    for place in range(len(x)):
-        here = start[place : place + 1].clone()
-        for _ in range(lesson.steps):
-            here.requires_grad_()
-            slope = torch.autograd.grad(one(module(here)[0], place), here)[0]
-            here = ball(here.detach() + lesson.step * slope.sign(), x[place : place + 1], lesson.eps)
-        found.append(here)
-    return torch.cat(found).detach()
-
-
-def surprise(logits: Tensor, label: int) -> Tensor:
-    """-log softmax(logits)_label."""
-    return logits.exp().sum().log() - logits[label]
-
-
-def divergence(p: Tensor, q: Tensor) -> Tensor:
-    """KL(softmax(p) || softmax(q)) of two rows of logits."""
-    one, other = p.exp() / p.exp().sum(), q.exp() / q.exp().sum()
-    return (one * (one.log() - other.log())).sum()
-
-
-def random_start(lesson: Lesson) -> Tensor:
-    return (lesson.x + torch.empty_like(lesson.x).uniform_(-lesson.eps, lesson.eps)).clamp(0, 1)
-
-
-def learned_from(lesson: Lesson, images: Tensor) -> Tensor:
-    total = torch.zeros((), dtype=images.dtype)
-    for place in range(len(images)):
-        total = total + surprise(lesson.module(images[place : place + 1])[0], int(lesson.labels[place]))
-    return total
-
-
-def madry(lesson: Lesson) -> tuple[Tensor, Tensor, Tensor | None]:
-    """sum_i max_delta J(theta; x_i + delta, y_i)."""
-    attacked = ascent(lesson.module, lesson.x, random_start(lesson), up_of(lesson), lesson)
-    return learned_from(lesson, attacked), attacked, None
-
-
-def up_of(lesson: Lesson) -> Callable[[Tensor, int], Tensor]:
-    return lambda logits, place: surprise(logits, int(lesson.labels[place]))
-
-
-def zheng(lesson: Lesson) -> tuple[Tensor, Tensor, Tensor | None]:
-    """As Madry's, from where the attack ended."""
-    start = random_start(lesson) if lesson.kept is None else ball(lesson.x + lesson.kept, lesson.x, lesson.eps)
-    attacked = ascent(lesson.module, lesson.x, start, up_of(lesson), lesson)
-    return learned_from(lesson, attacked), attacked, attacked - lesson.x
-
-
-def shafahi(lesson: Lesson) -> tuple[Tensor, Tensor, Tensor | None]:
-    """g_theta and g_x of one pass; delta <- clip(delta + step sign(g_x))."""
-    start = random_start(lesson) if lesson.kept is None else ball(lesson.x + lesson.kept, lesson.x, lesson.eps)
-    here = start.clone().requires_grad_()
-    slope = torch.autograd.grad(learned_from(lesson, here), here)[0]
-    change = ball(start + lesson.step * slope.sign(), lesson.x, lesson.eps) - lesson.x
-    return learned_from(lesson, start), start, change
-
-
-def zhang(lesson: Lesson) -> tuple[Tensor, Tensor, Tensor | None]:
-    """J(x) + beta KL(f(x) || f(x'))."""
-    module, x = lesson.module, lesson.x
-    start = (x + NEAR * torch.randn_like(x)).clamp(0, 1)
-    answers = [module(x[place : place + 1])[0].detach() for place in range(len(x))]
-    attacked = ascent(module, x, start, lambda logits, place: divergence(answers[place], logits), lesson)
-    total = learned_from(lesson, x)
-    for place in range(len(x)):
-        one, other = module(x[place : place + 1])[0], module(attacked[place : place + 1])[0]
-        total = total + lesson.settings.beta * divergence(one, other)
-    return total, attacked, None
-
-
-REFERENCES: dict[Method, Reference] = {"pgd": madry, "fast": madry, "free": shafahi, "trades": zhang, "atta": zheng}
 
 
 def lesson_of(method: Method, steps: int = 3, kept: bool = False, count: int = 4, seed: int = 0) -> Lesson:
@@ -228,9 +138,7 @@ def test_frees_change_comes_with_the_backward_pass_alone() -> None:
 def counted(module: nn.Module) -> list[tuple[int, bool, bool]]:
     """Of each forward pass: pictures, whether in training mode, whether with gradients."""
     calls: list[tuple[int, bool, bool]] = []
-    module.register_forward_hook(
-        lambda m, args, _: calls.append((len(args[0]), m.training, torch.is_grad_enabled()))
-    )
+    module.register_forward_hook(lambda m, args, _: calls.append((len(args[0]), m.training, torch.is_grad_enabled())))
     return calls
 
 
@@ -285,7 +193,7 @@ def test_it_stays_in_the_ball_and_in_the_range(eps: float, step: float, steps: i
     start = x + 3 * torch.randn_like(x) if far else anywhere(x, eps)
     found = climb(module, x, start, cross_entropy(torch.arange(3)), eps=eps, step=step, steps=steps)
     assert float((found - x).abs().max()) <= eps + 1e-6
-    assert 0 <= float(found.min()) and float(found.max()) <= 1
+    assert float(found.min()) >= 0 and float(found.max()) <= 1
     assert not found.requires_grad and found.dtype == torch.float32
 
 
@@ -297,7 +205,7 @@ def test_a_start_is_anywhere_in_the_ball(eps: float) -> None:
     assert float(start.abs().max()) <= eps + 1e-6
     assert abs(float(start.mean())) < 0.05 * eps
     for end in (torch.zeros(1, 1, 50, 50), torch.ones(1, 1, 50, 50)):
-        assert 0 <= float(anywhere(end, eps).min()) and float(anywhere(end, eps).max()) <= 1
+        assert float(anywhere(end, eps).min()) >= 0 and float(anywhere(end, eps).max()) <= 1
 
 
 def test_inside_is_the_nearest_point() -> None:
@@ -413,7 +321,9 @@ def test_moves_follow_from_seed_epoch_and_place_alone() -> None:
     torch.manual_seed(99)
     torch.rand(3)
     assert moved.draw(torch.arange(200), 2, 24) == every
-    assert moved.draw(torch.arange(200), 3, 24) != every and Moved("shift-flip", 2).draw(torch.arange(200), 2, 24) != every
+    assert (
+        moved.draw(torch.arange(200), 3, 24) != every and Moved("shift-flip", 2).draw(torch.arange(200), 2, 24) != every
+    )
 
 
 def test_moves_go_an_eighth_of_the_side_in_all_directions() -> None:
@@ -506,7 +416,8 @@ def test_the_papers_steps(method: Method, steps: int, step: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "steps", "gradients"), [("pgd", 40, 41), ("fast", 1, 2), ("free", 1, 1), ("trades", 10, 12), ("atta", 2, 3)]
+    ("method", "steps", "gradients"),
+    [("pgd", 40, 41), ("fast", 1, 2), ("free", 1, 1), ("trades", 10, 12), ("atta", 2, 3)],
 )
 def test_the_price(method: Method, steps: int, gradients: int) -> None:
     assert price(HardenSettings(method=method), steps) == gradients
@@ -554,7 +465,9 @@ def test_settings_out_of_range(options: dict[str, Any], message: str) -> None:
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.xfail(strict=True, reason="a step of 8 (for 8/255) is taken as it is, although its range is said to be 0 to 1")
+@pytest.mark.xfail(
+    strict=True, reason="a step of 8 (for 8/255) is taken as it is, although its range is said to be 0 to 1"
+)
 def test_a_step_beyond_the_range_is_refused() -> None:
     with pytest.raises(PhospheneError, match="--step"):
         HardenSettings(step=8.0).check()

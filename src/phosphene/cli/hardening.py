@@ -39,8 +39,12 @@ def harden(
         ),
     ] = "atta",
     eps: Annotated[
-        str, Parameter(group=_HOW, help="The radius that it is to stand in Linf, such as 0.3 or 8/255.")
-    ] = "0.3",
+        str | None,
+        Parameter(
+            group=_HOW,
+            help="The radius that it is to stand in Linf, such as 0.3; default: MNIST 0.3, Fashion-MNIST 0.1, else 8/255.",
+        ),
+    ] = None,
     steps: Annotated[
         int | None, Parameter(group=_HOW, help="Of the attack in training; default: pgd 40, trades 10, others 1.")
     ] = None,
@@ -103,7 +107,8 @@ def harden(
     from phosphene.progress import relay
 
     parameters = {
-        "folder": str(folder), "net": net, **source.parameters(), "method": method, "eps": radius(eps), "steps": steps,
+        "folder": str(folder), "net": net, **source.parameters(), "method": method,
+        "eps": None if eps is None else radius(eps), "steps": steps,
         "step": None if step is None else radius(step), "replays": replays, "beta": beta, "ramp": ramp, "epochs": epochs,
         "batch": batch, "rate": rate, "optimiser": optimiser, "weight_decay": weight_decay, "warmup": warmup,
         "augment": augment, "ema": ema, "hold": hold, "patience": patience, "guard": guard, "size": size, "judge": judge,

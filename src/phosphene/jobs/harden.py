@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -34,6 +34,12 @@ from phosphene.training.state import State
 
 Save: TypeAlias = Callable[[Callable[[], State], bool, str], None]
 
+USUAL = {"MNIST": 0.3, "Fashion-MNIST": 0.1}
+"""The radius where none is given, by data set."""
+
+OTHERS = 8 / 255
+"""For all others."""
+
 RADII = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 """Of the curve, in units of the radius that it was hardened for."""
 
@@ -49,7 +55,7 @@ def harden(
     weights: str | None = None,
     labels: str | None = None,
     method: Method = "atta",
-    eps: float = 0.3,
+    eps: float | None = None,
     steps: int | None = None,
     step: float | None = None,
     replays: int = 8,
@@ -83,7 +89,7 @@ def harden(
     """
     check_seed(seed)
     settings = HardenSettings(
-        method=method, eps=eps, steps=steps, step=step, replays=replays, beta=beta, ramp=ramp, epochs=epochs, batch=batch,
+        method=method, eps=0.3 if eps is None else eps, steps=steps, step=step, replays=replays, beta=beta, ramp=ramp, epochs=epochs, batch=batch,
         rate=rate, optimiser=optimiser, weight_decay=weight_decay, warmup=warmup, augment=augment, ema=ema, hold=hold,
         patience=patience, guard=guard, seed=seed,
     )  # fmt: skip
@@ -92,10 +98,13 @@ def harden(
         raise PhospheneError(f"--judge is pgd or autoattack, not '{judge}'")
     if tested < 1:
         raise PhospheneError(f"--tested is a number of test pictures from 1, got {tested}")
+    learned = None if is_small(net) and weights is None else workshop.network(net, weights, labels)
     data = yield from read_data(workshop.find(folder) if Path(folder).is_dir() else folder, size=size, seed=seed)
+    if eps is None:
+        settings = replace(settings, eps=USUAL.get(data.name, OTHERS))
     if workshop.find(folder).is_dir():
         workshop.inputs[folder] = hash_file(workshop.find(folder))
-    network = _network(workshop, net, weights, labels, data, seed)
+    network = learned or _anew(workshop, net, data, seed)
     key = run_key(network, data, settings)
     found = yield from train(
         network, data, settings=settings, resume=resumed(resume, key),
@@ -107,7 +116,7 @@ def harden(
         "net": net, "folder": folder, "data": data.name, "classes": list(data.classes),
         "pictures": {"train": len(data.train) - settings.hold, "held_out": settings.hold, "test": len(data.test)},
         "settings": asdict(settings), "epochs": list(found.rows), "best": found.best,
-        "gradients": round(found.gradients, 2), "steps": found.progress.step,
+        "eps": settings.eps, "gradients": round(found.gradients, 2), "steps": found.progress.step,
         "seconds": round(found.progress.seconds, 1), "stopped": found.progress.stopped or None,
         "repairs": list(found.progress.repairs), "mended": list(found.progress.notes.get("mended", [])), **judged,
     }  # fmt: skip
@@ -123,15 +132,12 @@ def run_key(network: Network, data: Data, settings: HardenSettings) -> str:
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
 
-def _network(workshop: Workshop, net: str, weights: str | None, labels: str | None, data: Data, seed: int) -> Network:
-    """A paper's network, anew and made for these pictures; or one that has learned already."""
-    if is_small(net) and weights is None:
-        named = net.partition(":")[1]
-        shape = {} if named else {"channels": data.channels, "size": data.size}
-        network = small(net, labels=data.classes, seed=seed % 2**63, **shape).to(workshop.device)
-        workshop.networks[net] = digest(network.module.state_dict())
-        return network
-    return workshop.network(net, weights, labels)
+def _anew(workshop: Workshop, net: str, data: Data, seed: int) -> Network:
+    """A paper's network, made for these pictures."""
+    shape = {} if ":" in net else {"channels": data.channels, "size": data.size}
+    network = small(net, labels=data.classes, seed=seed % 2**63, **shape).to(workshop.device)
+    workshop.networks[net] = digest(network.module.state_dict())
+    return network
 
 
 # -- how far it stands --------------------------------------------------------------------------------------------------
