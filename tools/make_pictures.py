@@ -79,6 +79,7 @@ def _pictures() -> None:
     _sheet("visualize", ["visualize", "--class", FOUR])
     _sheet("fool", ["fool", "cat.png", "--attack", "fgsm", "--eps", "2/255"], part="equation")
     _attacks()
+    _hardened()
     _sheet("neurons", ["visualize", "--layers", "all", "--per-layer", "9", "--size", "128"])
     _sheet("dream", ["dream", "china.jpg"])
     _sheet("invert", ["invert", "cat.png"])
@@ -122,6 +123,15 @@ def _attacks() -> None:
     coral = ["--images", "160", "--target", "brain coral", "--eps", "16/255"]
     _sheet("universal", ["universal", str(photos), "--truth", "names", *coral])
     _sheet("patch", ["patch", str(photos), "--truth", "names", "--images", "120", "--target", "toaster"])
+
+
+def _hardened() -> None:
+    """A network that stands, only where MNIST is."""
+    digits = SHARED / "data" / "mnist"
+    if not digits.is_dir():
+        return
+    main(["harden", str(digits), "--epochs", "4", "--out", "harden", "--quiet"])
+    images.save(images.read(Path("harden") / "robustness.png"), DOCS / "harden.jpg", quality=88)
 
 
 def _lessons() -> None:

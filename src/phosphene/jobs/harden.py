@@ -34,7 +34,7 @@ from phosphene.training.state import State
 
 Save: TypeAlias = Callable[[Callable[[], State], bool, str], None]
 
-USUAL = {"MNIST": 0.3, "Fashion-MNIST": 0.1}
+USUAL = {"mnist": 0.3, "fashion-mnist": 0.1}
 """The radius where none is given, by data set."""
 
 OTHERS = 8 / 255
@@ -89,7 +89,8 @@ def harden(
     """
     check_seed(seed)
     settings = HardenSettings(
-        method=method, eps=0.3 if eps is None else eps, steps=steps, step=step, replays=replays, beta=beta, ramp=ramp, epochs=epochs, batch=batch,
+        method=method, eps=OTHERS if eps is None else eps, steps=steps, step=step, replays=replays,
+        beta=beta, ramp=ramp, epochs=epochs, batch=batch,
         rate=rate, optimiser=optimiser, weight_decay=weight_decay, warmup=warmup, augment=augment, ema=ema, hold=hold,
         patience=patience, guard=guard, seed=seed,
     )  # fmt: skip
