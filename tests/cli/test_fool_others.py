@@ -227,12 +227,7 @@ def tampered(made: Path, **parameters: Any) -> Path:
         ["./rival.py:net"],
         [["rival.py:net"]],
         "rival.py:net",
-        pytest.param(
-            {"rival.py:net": None},
-            marks=pytest.mark.xfail(
-                strict=True, reason="a recipe whose `others` are a dictionary runs its code without --run-code"
-            ),
-        ),
+        {"rival.py:net": None},
     ],
     ids=str,
 )
@@ -242,7 +237,6 @@ def test_no_recipe_runs_code_without_being_asked_for(run: Any, made: Path, other
     assert (said.code, said.out) == (2, "") and said.err.count("\n") == 1
 
 
-@pytest.mark.xfail(strict=True, reason="a recipe whose `others` are a dictionary runs its code without --run-code")
 def test_nor_does_one_of_robustness(run: Any, made: Path) -> None:
     Path("photos").mkdir()
     shutil.copyfile("cat.png", "photos/cat.png")
@@ -252,9 +246,6 @@ def test_nor_does_one_of_robustness(run: Any, made: Path) -> None:
     assert not MARK.exists()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the hash of the attacked weights is replaced by that of the rival of the same name"
-)
 def test_the_record_keeps_the_weights_that_were_attacked(run: Any) -> None:
     Path("plain.py").write_text(
         "import torch\nfrom torch import nn\n\ndef net():\n    torch.manual_seed(0)\n    return nn.Sequential("

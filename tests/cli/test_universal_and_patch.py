@@ -187,9 +187,6 @@ def test_ctrl_c_leaves_nothing(do: Any, verb: str, monkeypatch: pytest.MonkeyPat
     assert said.code == 130 and "nothing half-written was kept" in said.err and not Path("new").exists()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="its pictures are photographs of that folder next time, and its recipe is wrong at once"
-)
 @BOTH
 def test_results_never_become_photographs(do: Any, run: Any, verb: str) -> None:
     said = do(verb, "--out", "photos")

@@ -142,7 +142,6 @@ def test_the_tours_folder_is_taken_if_there_is_one(thirty: str, tmp_path: Path) 
     assert stage.made[0].recipe.parameters["folder"] == str(tmp_path / "photos")
 
 
-@pytest.mark.xfail(strict=True, reason="'1 photographs of the folder'")
 def test_a_folder_of_one_photograph(thirty: str, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     shutil.copyfile(DATA / "coffee.png", tmp_path / "photos" / "coffee.png")
@@ -204,7 +203,6 @@ def test_no_network_with_the_same_classes_no_section(thirty: str) -> None:
     assert section is None and stage.made == []
 
 
-@pytest.mark.xfail(strict=True, reason="the words don't say that the network itself was not fooled")
 def test_it_says_so_if_the_network_itself_was_not_fooled(own: str) -> None:
     section, _ = made("transfer", f"{own}:sure")
     assert section is not None
@@ -214,9 +212,6 @@ def test_it_says_so_if_the_network_itself_was_not_fooled(own: str) -> None:
     assert any(words in " ".join(section.words) for words in ("not fooled", "not fool", "n't fool", "withstands"))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="names of classes from a list or a file have no synsets, and count as other classes"
-)
 def test_a_network_whose_classes_have_the_same_names_is_compared(own: str) -> None:
     section, _ = made("transfer", f"{own}:listed")
     assert section is not None

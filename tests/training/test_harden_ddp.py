@@ -1,4 +1,4 @@
-"""Robust training shared by two processes of torchrun ends where that of one does, if attacks start where they start there."""
+"""Robust training by two processes of torchrun ends where that of one does, if attacks start where they start there."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ STEADY = {
 CASES = {
     **STEADY,
     "random": replace(SMOOTH, method="pgd", guard=True, epochs=3),
-    "norm": replace(SMOOTH, method="pgd", guard=True, epochs=3, rate=0.5),
+    "norm": replace(SMOOTH, method="pgd", guard=True, epochs=10, rate=0.1, eps=0.15, hold=15, seed=1),
 }
 """All, as the names of the others say: with random starts, and with batch norm."""
 SCRIPT = """

@@ -116,6 +116,11 @@ def need_place(out: Path, folder: Path | None) -> None:
     """Raise an OutputError where `--out` can't be a folder, or lies among the photographs."""
     if write.is_file(out) or (out.exists() and not out.is_dir()):
         raise OutputError(f"'{out}' is one file: --out needs a folder")
+    need_apart(out, folder)
+
+
+def need_apart(out: Path, folder: Path | None) -> None:
+    """Raise an OutputError where `--out` lies among the photographs."""
     if folder is not None and folder.is_dir() and folder.resolve() in (out.resolve(), *out.resolve().parents):
         raise OutputError(f"'{out}' lies among the photographs, and would be one of them next time: give another --out")
 

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from phosphene.cli import output as write
 from phosphene.cli import terminal
-from phosphene.cli.attacking import Truth, need_folder, tell_of_network
+from phosphene.cli.attacking import Truth, need_apart, need_folder, tell_of_network
 from phosphene.cli.options import Net, Output, Said, Source
 from phosphene.cli.radius import radius
 
@@ -44,6 +44,7 @@ def universal(
     """
     source, output, said = source or Source(), output or Output(), said or Said()
     need_folder(folder, "fooled")
+    need_apart(output.out, folder)
     parameters = {
         "folder": str(folder), "target": target, "net": net, **source.parameters(),
         "eps": None if eps is None else radius(eps, norm), "norm": norm, "passes": passes, "truth": truth,
@@ -75,6 +76,7 @@ def patch(
     """
     source, output, said = source or Source(), output or Output(), said or Said()
     need_folder(folder, "fooled")
+    need_apart(output.out, folder)
     parameters = {
         "folder": str(folder), "target": target, "net": net, **source.parameters(), "side": side, "shape": shape,
         "steps": steps, "rotate": rotate, "truth": truth, "images": images, "seed": seed,

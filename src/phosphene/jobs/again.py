@@ -57,9 +57,8 @@ def again(recipe: Recipe, picture: Path, *, run_code: bool = False) -> Job[Again
     kind = FORMATS.get(picture.suffix.removeprefix(".").lower())
     if kind is None:
         raise PhospheneError(f"'{picture}' is no picture: give the .png, .jpg, .webp or .tiff that the recipe is of")
-    others = recipe.parameters.get("others")
-    nets = [recipe.parameters.get("net"), *(others if isinstance(others, list) else [])]
-    code = next((file for net in nets if (file := code_file(str(net))) is not None), None)
+    nets = _strings([recipe.parameters.get("net"), recipe.parameters.get("others")])
+    code = next((file for net in nets if (file := code_file(net)) is not None), None)
     if code is not None and not run_code:
         raise PhospheneError(f"this recipe runs the Python file '{code}': give --run-code if you trust it")
     workshop = Workshop(recipe.device, folder=picture.parent, expected=recipe.inputs)
@@ -89,6 +88,15 @@ def again(recipe: Recipe, picture: Path, *, run_code: bool = False) -> Job[Again
         same_pixels=bool(torch.equal(images.decode(data), images.read(picture))),
         changed=tuple(_changes(recipe, now)),
     )
+
+
+def _strings(value: object) -> list[str]:
+    """All strings in a parameter, whatever it is: a recipe may come from anywhere."""
+    if isinstance(value, dict):
+        return [text for pair in value.items() for part in pair for text in _strings(part)]
+    if isinstance(value, (list, tuple)):
+        return [text for part in value for text in _strings(part)]
+    return [value] if isinstance(value, str) else []
 
 
 def _pulls(brake: Brake, step: int | None) -> Callable[[Event], Event]:

@@ -78,8 +78,10 @@ def gather(
     right = [place for place, guess in enumerate(seen) if guess == labels[place]]
     going = [place for place in right if labels[place] != target]
     if len(going) < KEPT_BACK:
+        aimed = f" ({len(right) - len(going)} more are of the target's class)" if len(right) > len(going) else ""
         raise PhospheneError(
-            f"{what} is made from {KEPT_BACK} photographs or more that the network sees rightly: there are {len(going)}"
+            f"{what} is made from {KEPT_BACK} photographs or more that the network sees rightly: there are"
+            f" {len(going)}{aimed}"
         )
     back = going[KEPT_BACK - 1 :: KEPT_BACK]
     made = [place for place in going if place not in set(back)]
@@ -105,6 +107,11 @@ def fooled(result: Result) -> dict[str, float | int]:
     """The share that is fooled, of those that were right, with its interval."""
     right = ~result.wrong
     return share(int(result.success.sum()), int(right.sum()))
+
+
+def counted(count: int) -> str:
+    """`1 photograph`, `12 photographs`."""
+    return f"{count} photograph" if count == 1 else f"{count} photographs"
 
 
 def facts(network: Network, net: str, photos: Photos, target: int | None) -> dict[str, Any]:

@@ -57,11 +57,11 @@ def patch(
     what = "any other class" if aim is None else network.labels[aim]
     panels = [pictures.Panel(sticker, "the patch", f"for {what}"), *for_all.panels(network, tried)]
     footnote = (
-        f"{net}: the patch fools {shares['tried']['mean']:.0%} of {len(photos.tried_on)} photographs that it was not made on;"
-        f" a patch of noise {shares['noise']['mean']:.0%}"
+        f"{net}: the patch fools {shares['tried']['mean']:.0%} of {for_all.counted(len(photos.tried_on))} that it was not"
+        f" made on; a patch of noise {shares['noise']['mean']:.0%}"
     )
     sheet = pictures.sheet(panels, columns=len(panels), footnote=footnote)
-    alt = f"A patch for {what}, and photographs that {net} misreads because of it"
+    alt = f"A patch for {what}, and photographs with it, each with what {net} sees and saw before"
     return Outcome(
         (Picture("patch", sheet, alt, footnote), Picture("sticker", sticker, f"The patch for {what}")), facts
     )

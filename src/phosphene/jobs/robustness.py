@@ -149,7 +149,7 @@ def _rivals(workshop: Workshop, network: Network, net: str, others: Sequence[str
         raise NetworkError(f"'{net}' is the network itself: name others to be compared with")
     loaded = {name: workshop.network(name) for name in names}
     if others is None:
-        loaded = {name: one for name, one in loaded.items() if one.labels == network.labels}
+        loaded = {name: one for name, one in loaded.items() if list(one.labels) == list(network.labels)}
     for one in loaded.values():
         one.need_classifier("robustness")
     same_classes({net: network, **loaded})

@@ -60,7 +60,8 @@ class Workshop:
             network = load(there, file, self.device, labels=names, name=net, listen=self.listen)
             self._loaded[key] = (network, digest(network.module.state_dict()))
         network, found = self._loaded[key]
-        self.networks[net] = found
+        other = self.networks.get(net, found) != found  # the same network, by name, with other weights
+        self.networks[f"{net} ({weights or 'its own weights'})" if other else net] = found
         if labels is not None:
             self.inputs[labels] = hash_file(self.find(labels))
         if (code := code_file(net)) is not None:

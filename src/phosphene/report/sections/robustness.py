@@ -8,6 +8,7 @@ from typing import Any
 from phosphene.errors import NetworkError
 from phosphene.images.samples import ALL
 from phosphene.jobs.command import command_line
+from phosphene.jobs.for_all import counted
 from phosphene.progress import Job
 from phosphene.report.attack_plots import radius_text
 from phosphene.report.page import Section
@@ -38,7 +39,7 @@ def make(stage: Stage) -> Job[Section | None]:
         formula=(r"\max_{\|\delta\|_\infty \le \varepsilon} J(\theta, \mathbf{x} + \delta, y)",),
         figures=(figure(outcome.pictures[0], lossless=True),),
         words=(
-            f"{facts['images']} photographs of {whose}, attacked by {STEPS} steps of projected gradient descent at five"
+            f"{counted(facts['images'])} of {whose}, attacked by {STEPS} steps of projected gradient descent at five"
             " radii; what the network says of each without an attack counts as right. A band is the 95% interval of so few.",
             _told(facts),
         ),

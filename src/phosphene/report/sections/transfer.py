@@ -22,7 +22,11 @@ def make(stage: Stage) -> Job[Section | None]:
     network = stage.network
     if not network.classifies or len(network.labels) < 2:
         return None
-    others = [name for name in BUNDLED if name != stage.net and stage.workshop.network(name).labels == network.labels]
+    others = [
+        name
+        for name in BUNDLED
+        if name != stage.net and list(stage.workshop.network(name).labels) == list(network.labels)
+    ]
     if not others:
         return None
     parameters = {
@@ -51,11 +55,17 @@ def make(stage: Stage) -> Job[Section | None]:
             "*Malicious examples generalise across different architectures*: networks that learned from the same photographs"
             " have learned some of the same weaknesses. An attack that stops as soon as it fools its own network stands just"
             " across one boundary; with momentum, and on after success (Dong et al. 2018), it goes where others are weak.",
-            " ".join(_verdict(name, found["others"][name]) for name in others)
+            _own(stage.net, found)
+            + " ".join(_verdict(name, found["others"][name]) for name in others)
             + " One photograph is an anecdote: `phosphene robustness FOLDER` measures it, for any networks, as a matrix.",
         ),
         command=command_line("fool", parameters), seconds=0,
     )  # fmt: skip
+
+
+def _own(net: str, found: Mapping[str, Any]) -> str:
+    """A sentence where the network that was attacked stands."""
+    return "" if found["success"] else f"Here `{net}` itself is not fooled by a change of that size. "
 
 
 def _verdict(name: str, seen: Mapping[str, Any]) -> str:
