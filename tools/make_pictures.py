@@ -77,7 +77,7 @@ def _pictures() -> None:
     _sheet("randomise", ["randomise", "cat.png"])
     _sheet("judge-explanations", ["judge-explanations", "photos", "--images", "8", "--mosaics", "8"])
     _sheet("visualize", ["visualize", "--class", FOUR])
-    _sheet("fool", ["fool", "cat.png", "--attack", "fgsm", "--eps", "2/255"], part="equation")
+    _sheet("fool", ["fool", "cat.png", "--attack", "fgsm", "--eps", "2/255"], part="equation", share=5 / 9)
     _attacks()
     _hardened()
     _sheet("neurons", ["visualize", "--layers", "all", "--per-layer", "9", "--size", "128"])
@@ -160,11 +160,14 @@ def _networks() -> None:
     images.save(images.sheet(panels, columns=5, side=400), DOCS / "style-networks.jpg", quality=85)
 
 
-def _sheet(name: str, words: list[str], part: str = "") -> None:
-    """Run a command and keep its main picture, the one with the shortest name, or a part of that name."""
+def _sheet(name: str, words: list[str], part: str = "", share: float = 1.0) -> None:
+    """Run a command and keep its main picture, the one with the shortest name, or a part of that name; `share` of its size."""
     main([*words, "--out", name, "--quiet"])
     made = min(Path(name).glob(f"*{part}.png"), key=lambda path: len(path.name))
-    images.save(images.read(made), DOCS / f"{name}.jpg", quality=85)
+    picture = images.read(made)
+    if share != 1:
+        picture = images.resize(picture, round(min(picture.shape[-2:]) * share))
+    images.save(picture, DOCS / f"{name}.jpg", quality=85)
 
 
 def _terminals() -> None:
