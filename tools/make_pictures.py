@@ -161,7 +161,7 @@ def _networks() -> None:
 
 
 def _sheet(name: str, words: list[str], part: str = "", share: float = 1.0) -> None:
-    """Run a command and keep its main picture, the one with the shortest name, or a part of that name; `share` of its size."""
+    """Run a command and keep its main picture, the one with the shortest name, or a part of that name, shrunk to a share."""
     main([*words, "--out", name, "--quiet"])
     made = min(Path(name).glob(f"*{part}.png"), key=lambda path: len(path.name))
     picture = images.read(made)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from phosphene.models import Labels, Network, Preprocess
 from phosphene.training.harden import Hardened, HardenSettings, harden, methods
+from phosphene.training.harden.hardening import Hardening
 from phosphene.training.harden.methods import NEAR, Lesson
 from phosphene.training.harden.settings import Method
 from phosphene.training.split import Data, Split
@@ -172,17 +173,31 @@ def zhang(lesson: Lesson) -> tuple[Tensor, Tensor, Tensor | None]:
 REFERENCES: dict[Method, Reference] = {"pgd": madry, "fast": madry, "free": shafahi, "trades": zhang, "atta": zheng}
 
 
+def pretend(patch: pytest.MonkeyPatch, share: Callable[[Hardening], float]) -> None:
+    """Accuracy under attack is what `share` says."""
+
+    def stands(self: Hardening, images: Tensor, _labels: Tensor) -> Tensor:
+        return torch.arange(len(images)) < round(share(self) * len(images))
+
+    patch.setattr(Hardening, "stands", stands)
+
+
+def collapses(at: int, good: float = 0.9) -> Callable[[Hardening], float]:
+    """From step `at` on, unless it was mended."""
+    return lambda now: 0.0 if now.progress.step >= at and not now.progress.notes.get("more") else good
+
+
 @contextmanager
-def steadily(steady: bool = True) -> Iterator[None]:
-    """Attacks start at a place that follows from the picture, however many processes share a batch."""
-    if not steady:
-        yield
-        return
+def steadily(steady: bool = True, falls: bool = False) -> Iterator[None]:
+    """Attacks start at a place that follows from the picture, however many processes share a batch; one `falls` at step 5."""
 
     def places(x: Tensor) -> Tensor:
         return (x * 1000).sin()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(methods, "anywhere", lambda x, eps: (x + eps * places(x)).clamp(0, 1))
-        patch.setattr(torch, "randn_like", places)
+        if steady:
+            patch.setattr(methods, "anywhere", lambda x, eps: (x + eps * places(x)).clamp(0, 1))
+            patch.setattr(torch, "randn_like", places)
+        if falls:
+            pretend(patch, collapses(5))
         yield

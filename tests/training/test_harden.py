@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from pupils import values
-from sparring import PLAIN, REFERENCES, SIDE, Sparring, hardened, kept, partner, rounds, timeless
+from sparring import PLAIN, REFERENCES, SIDE, Sparring, collapses, hardened, kept, partner, pretend, rounds, timeless
 from torch import Tensor, nn
 
 from phosphene.errors import NetworkError, PhospheneError
@@ -488,20 +488,6 @@ def test_a_network_with_an_unused_weight_goes_on() -> None:
 
 LONG = 8
 """Steps of an epoch with 70 pictures: the guard looks after each second one."""
-
-
-def pretend(patch: pytest.MonkeyPatch, share: Callable[[Hardening], float]) -> None:
-    """Accuracy under attack is what `share` says."""
-
-    def stands(self: Hardening, images: Tensor, _labels: Tensor) -> Tensor:
-        return torch.arange(len(images)) < round(share(self) * len(images))
-
-    patch.setattr(Hardening, "stands", stands)
-
-
-def collapses(at: int, good: float = 0.9) -> Callable[[Hardening], float]:
-    """From step `at` on, unless it was mended."""
-    return lambda now: 0.0 if now.progress.step >= at and not now.progress.notes.get("more") else good
 
 
 @pytest.mark.parametrize("method", ["fast", "pgd", "atta", "trades", "free"])

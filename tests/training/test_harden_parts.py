@@ -115,14 +115,14 @@ def test_the_attack_finds_a_higher_loss(method: Method) -> None:
     lesson = lesson_of(method, steps=8)
     loss, logits = LEARN[method](lesson)
     if method == "trades":
-        assert float(loss.detach()) > float(learned_from(lesson, lesson.x))
+        assert float(loss.detach()) > float(learned_from(lesson, lesson.x).detach())
     elif method == "free":
         begun = float(loss.detach())
         loss.backward()  # the change is known after the same pass
         assert lesson.change is not None
-        assert float(learned_from(lesson, lesson.x + lesson.change)) > begun
+        assert float(learned_from(lesson, lesson.x + lesson.change).detach()) > begun
     else:
-        assert float(loss.detach()) > float(learned_from(lesson, lesson.x))
+        assert float(loss.detach()) > float(learned_from(lesson, lesson.x).detach())
     assert logits.shape == (4, 3)
 
 
@@ -158,25 +158,23 @@ def test_trades_gradient_is_a_number_where_the_network_is_sure() -> None:
         lesson.module.get_parameter("fc.bias").copy_(torch.tensor([0.0, 150.0, 0.0]))
     lesson = replace(lesson, module=lesson.module.float(), called=lesson.module.float(), x=lesson.x.float())
     loss, _ = LEARN["trades"](lesson)
-    assert math.isfinite(float(loss))
+    assert math.isfinite(float(loss.detach()))
     assert all(bool(torch.isfinite(slope).all()) for slope in slopes(lesson.module, loss))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["free", "atta"])  # others start at random
 @pytest.mark.parametrize("count", [1, 7])
 def test_each_picture_is_attacked_as_if_alone(method: Method, count: int) -> None:
     """A batch is no more than its pictures: the sum over them is the same, however they are put together."""
     whole = lesson_of(method, count=count, kept=True)
-    if method in ("pgd", "fast", "trades"):
-        pytest.skip("starts at random")
     loss, _ = LEARN[method](whole)
     parts = 0.0
     assert whole.kept is not None
     for place in range(count):
         cut = slice(place, place + 1)
         one = replace(whole, x=whole.x[cut], labels=whole.labels[cut], kept=whole.kept[cut], change=None)
-        parts += float(LEARN[method](one)[0])
-    assert float(loss) == pytest.approx(parts, rel=1e-6)
+        parts += float(LEARN[method](one)[0].detach())
+    assert float(loss.detach()) == pytest.approx(parts, rel=1e-6)
 
 
 # -- the inner loop ---------------------------------------------------------------------------------------------
@@ -521,6 +519,5 @@ def test_mending_adds_a_step_each_time() -> None:
 
 
 @pytest.mark.xfail(strict=True, reason="twice the chance of two classes is 100%: nothing is ever above it")
-@pytest.mark.parametrize("classes", [2, 3])
-def test_a_collapse_with_few_classes_is_noticed(classes: int) -> None:
-    assert seen([0.5, 0.65, 0.0], 1 / classes)[-1]
+def test_a_collapse_with_two_classes_is_noticed() -> None:
+    assert seen([0.6, 0.9, 0.0], 0.5) == [False, False, True]
