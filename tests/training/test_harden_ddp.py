@@ -183,12 +183,7 @@ def test_two_processes_learn_what_one_does(
     [
         *STEADY,
         "random",
-        pytest.param(
-            "norm",
-            marks=pytest.mark.xfail(
-                strict=True, reason="each process judges with running means of its own share, and decides for itself"
-            ),
-        ),
+        "norm",
     ],
 )
 def test_both_processes_end_with_the_same_bytes(by_two: Path, name: str) -> None:
@@ -218,7 +213,6 @@ def test_both_mend_at_once(by_one: dict[str, tuple[Hardened, dict[str, Tensor]]]
     assert all(told(by_two, "mended", rank)[1]["notes"] == notes for rank in range(2))
 
 
-@pytest.mark.xfail(strict=True, reason="one of them loses patience, and the other fails, or waits for it")
 def test_they_end_together(folder: Path) -> None:
     """With batch norm, and patience, one finds its last epoch better than the one before, and the other doesn't."""
     settings = replace(SMOOTH, method="pgd", epochs=10, rate=0.1, hold=60, patience=1, eps=0.15, seed=112)

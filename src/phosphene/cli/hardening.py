@@ -49,7 +49,7 @@ def harden(
         int | None, Parameter(group=_HOW, help="Of the attack in training; default: pgd 40, trades 10, others 1.")
     ] = None,
     step: Annotated[str | None, Parameter(group=_HOW, help="How long one is; default: what suits the method.")] = None,
-    replays: Annotated[int, Parameter(group=_HOW, help="free: times that a batch comes in turn.")] = 8,
+    replays: Annotated[int, Parameter(group=_HOW, help="free: times that a batch comes in turn.")] = 5,
     beta: Annotated[float, Parameter(group=_HOW, help="trades: weight of standing against that of being right.")] = 1.0,
     ramp: Annotated[float, Parameter(group=_HOW, help="Epochs in which eps grows from 0.")] = 1.0,
     epochs: Annotated[int, Parameter(group=_HOW, help="Times that each picture is seen.")] = 15,

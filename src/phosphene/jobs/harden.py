@@ -58,7 +58,7 @@ def harden(
     eps: float | None = None,
     steps: int | None = None,
     step: float | None = None,
-    replays: int = 8,
+    replays: int = 5,
     beta: float = 1.0,
     ramp: float = 1.0,
     epochs: int = 15,

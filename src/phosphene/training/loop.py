@@ -246,9 +246,17 @@ class Loop(ABC):
         self.halted = halts > 0  # in one process, so in all: else they would wait for one another in different places
         if math.isfinite(summed):
             self.precision.step(self.optimiser)
+            self._agree()
             self._follow()
             here.sums = [a + b for a, b in zip(here.sums, (summed * len(places), hits, len(places)), strict=True)]
         return summed
+
+    def _agree(self) -> None:
+        """Running means as the first process has them."""
+        mine = [buffer for buffer in self.module.buffers() if processes.count() > 1]
+        if mine:
+            for own, its in zip(mine, processes.gather([b.detach().cpu() for b in mine])[0], strict=True):
+                own.copy_(its)
 
     def _follow(self) -> None:
         """The average of the weights moves a little towards them."""
@@ -272,6 +280,7 @@ class Loop(ABC):
         self.progress = progress_of(self.good)
         self.progress.slower, self.progress.repairs = slower, repairs
         self.precision.load(self.progress.scaler)
+        self.good = self.state()
 
     def _mend(self, why: str) -> None:
         """Back to the last good state, and on at half the rate, otherwise."""

@@ -35,7 +35,8 @@ class Guard:
         """Note the accuracy under attack; why it is to be mended, empty where it isn't."""
         best = here.notes.get("watched", 0.0)
         here.notes["watched"] = max(best, share)
-        if best > ABOVE * chance and share < FALLEN * best and len(here.notes.get("mended", [])) < MOST:
+        enough = best > min(ABOVE * chance, (1 + chance) / 2)
+        if enough and share < FALLEN * best and len(here.notes.get("mended", [])) < MOST:
             return f"accuracy under attack fell from {best:.0%} to {share:.0%}"
         return ""
 

@@ -8,7 +8,7 @@ Madry, Makelov, Schmidt, Tsipras & Vladu, "Towards deep learning models resistan
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,12 +92,16 @@ def harden(
     yield from training.run(keep)
     training.into(new)
     here = training.progress
-    count = here.step * settings.batch * price(settings, training.inner) / len(learned)
+    count = here.notes.get("gradients", 0) / len(learned)
     return Hardened(new, tuple(here.rows), training.best_epoch, count, here)
 
 
 def _fits(network: Network, data: Data) -> None:
     network.need_classifier("harden")
+    if set(network.labels) == set(data.classes) and tuple(network.labels) != data.classes:
+        raise NetworkError(
+            f"{network.name} has the classes of {data.name} in another order: bring one into that of the other"
+        )
     if len(network.labels) != len(data.classes):
         raise NetworkError(f"{network.name} has {len(network.labels)} classes, {data.name} {len(data.classes)}")
     if network.input_size != data.size or network.channels != data.channels:
@@ -180,7 +184,7 @@ class Hardening(Loop):
         chosen = torch.as_tensor(own)
         images, labels = self.learned.batch(chosen)
         images, labels = images.to(self.device), labels.to(self.device)
-        moves = self.moved.draw(chosen, batch, images.shape[-1])
+        moves = self.moved.draw(chosen, batch, images.shape[-2:])
         kept = self.kept.get(chosen, self.progress.step)
         lesson = Lesson(
             self.module, self.called, self.moved.apply(images, moves), labels, self.eps, self.length, self.inner,
@@ -193,6 +197,8 @@ class Hardening(Loop):
     def step(self, places: Sequence[int], batch: int) -> float:
         """One step, after which the changes are kept that the next one begins with."""
         loss = super().step(places, batch)
+        notes = self.progress.notes
+        notes["gradients"] = notes.get("gradients", 0) + len(places) * price(self.settings, self.inner)
         if self.lesson.change is not None:
             change = self.moved.back(self.lesson.change, self.moves)
             self.kept.put(self.chosen, change, self.progress.step)
@@ -206,7 +212,8 @@ class Hardening(Loop):
     @property
     def eps(self) -> float:
         """The radius now: it grows in the first epochs."""
-        rising = self.settings.ramp * self.an_epoch
+        replays = self.settings.replays if self.settings.method == "free" else 1
+        rising = self.settings.ramp * self.an_epoch / replays
         return self.settings.eps * min(1.0, (self.progress.step + 1) / rising) if rising else self.settings.eps
 
     @property
@@ -226,12 +233,12 @@ class Hardening(Loop):
         """Accuracy on the held-out pictures, as they are and attacked by PGD; the best weights so far are kept."""
         yield from ()
         with self.averaged():
-            clean, robust = self.accuracies(self.held)
+            clean, robust = processes.gather(self.accuracies(self.held))[0]
             if not 0 <= clean <= 1:
                 return None
-            if not self.best or robust > self.progress.notes.get("robust", -1.0):
+            if not self.best or [robust, clean] > self.progress.notes.get("robust", [-1.0, -1.0]):
                 self.best = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
-                self.progress.notes |= {"best": epoch + 1, "robust": robust}
+                self.progress.notes |= {"best": epoch + 1, "robust": [robust, clean]}
         return {"clean": clean, "robust": robust, "eps": self.eps}
 
     def accuracies(self, split: Split) -> tuple[float, float]:
@@ -264,16 +271,34 @@ class Hardening(Loop):
         """Whether the network has begun to answer the attack that it is trained with, and no other."""
         if not self.guard.looks(self.progress.step, self.an_epoch):
             return ""
-        watched = self.held.some(slice(0, self.guard.count))
+        watched = self.held.some(torch.linspace(0, len(self.held) - 1, min(self.guard.count, len(self.held))).long())
         images, labels = watched.images.float().div(255).to(self.device), watched.labels.to(self.device)
         training = self.module.training
         self.module.eval()
         share = float(self.stands(images, labels).double().mean())
+        share = processes.gather(share)[0]
         self.module.train(training)
         why = self.guard.sees(share, self.progress, 1 / len(self.network.labels))
-        if not why:
-            self.good = self.state()
+        if not why and self.progress.step % self.an_epoch:
+            self.good = super()._sound()
         return why
+
+    def _sound(self) -> State:
+        """Where it is; with the guard, the last state that it has seen to be well: that is what a repair goes back to."""
+        return self.good if self.guard.on else super()._sound()
+
+    def _repair(self, loss: float) -> None:
+        self._counting(super()._repair, loss)
+
+    def _mend(self, why: str) -> None:
+        self._counting(super()._mend, why)
+
+    def _counting(self, back: Callable[..., None], given: object) -> None:
+        """Go back, but count the gradients that it took to get here."""
+        spent = self.progress.notes.get("gradients", 0)
+        back(given)
+        self.progress.notes["gradients"] = spent
+        self.good = self.state()
 
     def mended(self) -> None:
         """After the return to the last good state: one step more in each attack."""
@@ -309,6 +334,8 @@ class Hardening(Loop):
         chosen = self.best or self.average or self.module.state_dict()
         network.module.load_state_dict({n.removeprefix("module."): v for n, v in chosen.items()})
         network.module.eval()
+        for parameter in network.module.parameters():
+            parameter.grad = None
 
 
 def _mixed(size: int, seed: int, epoch: int) -> list[int]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from phosphene import processes
+from phosphene.errors import PhospheneError
 from phosphene.training.harden.settings import HardenSettings
 from phosphene.training.split import Split
 
@@ -34,11 +35,13 @@ class Kept:
         """The changes `[n, C, H, W]` of these pictures; None where the next attack begins anew."""
         if (
             self.known is None
-            or not bool(self.known[places].all())
+            or not bool(self.known[places].any())
             or (self.method == "free" and step % self.replays == 0)
         ):
             return None
-        return self.bytes[places].float() * (self.eps / LEVELS)
+        found = self.bytes[places].float() * (self.eps / LEVELS)
+        anew = torch.empty_like(found).uniform_(-self.eps, self.eps)
+        return torch.where(self.known[places].view(-1, 1, 1, 1), found, anew)
 
     def put(self, places: Tensor, changes: Tensor, step: int) -> None:
         """Note the changes that these pictures ended with, all processes those of all."""
@@ -58,5 +61,7 @@ class Kept:
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Put them back."""
         if self.known is not None and self.PREFIX + "known" in tensors:
+            if tensors[self.PREFIX + "bytes"].shape != self.bytes.shape:
+                raise PhospheneError("this state is of a training with other pictures")
             self.known = tensors[self.PREFIX + "known"].clone()
             self.bytes = tensors[self.PREFIX + "bytes"].clone()

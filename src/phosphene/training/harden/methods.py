@@ -102,7 +102,7 @@ def trades(lesson: Lesson) -> tuple[Tensor, Tensor]:
 
     attacked = climb(lesson.module, lesson.x, start, apart, eps=lesson.eps, step=lesson.step, steps=lesson.steps)
     plain, changed = lesson.called(torch.cat([lesson.x, attacked])).float().chunk(2)
-    difference = F.kl_div(changed.log_softmax(1), plain.softmax(1), reduction="sum")
+    difference = F.kl_div(changed.log_softmax(1), plain.log_softmax(1), reduction="sum", log_target=True)
     return F.cross_entropy(plain, lesson.labels, reduction="sum") + lesson.settings.beta * difference, changed
 
 

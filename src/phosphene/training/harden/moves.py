@@ -5,6 +5,7 @@ Zheng et al., CVPR 2020, section 4.2: changes are kept in the picture's own fram
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import torch
@@ -23,21 +24,16 @@ class Moved:
     def __init__(self, kind: Moves, seed: int) -> None:
         self.kind, self.seed = kind, seed
 
-    def draw(self, places: Tensor, epoch: int, side: int) -> Drawn:
-        """The moves of some pictures in an epoch; empty: none."""
+    def draw(self, places: Tensor, epoch: int, size: Sequence[int]) -> Drawn:
+        """The moves of some pictures of `size` (height, width) in an epoch; empty: none."""
         if self.kind == "none":
             return []
-        most, made = max(1, side // FARTHEST), []
+        (high, wide), made = (max(1, side // FARTHEST) for side in size), []
         for place in places.tolist():
             generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch * 60_013 + place * 7_919) % 2**63)
             down, right, mirror = torch.randint(0, 2**30, (3,), generator=generator).tolist()
-            made.append(
-                (
-                    down % (2 * most + 1) - most,
-                    right % (2 * most + 1) - most,
-                    self.kind == "shift-flip" and mirror % 2 == 1,
-                )
-            )
+            mirrored = self.kind == "shift-flip" and mirror % 2 == 1
+            made.append((down % (2 * high + 1) - high, right % (2 * wide + 1) - wide, mirrored))
         return made
 
     def apply(self, images: Tensor, drawn: Drawn) -> Tensor:

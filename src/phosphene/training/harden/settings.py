@@ -51,7 +51,7 @@ class HardenSettings:
     eps: float = 0.3
     steps: int | None = None
     step: float | None = None
-    replays: int = 8
+    replays: int = 5
     beta: float = 1.0
     ramp: float = 1.0
     epochs: int = 15
@@ -104,6 +104,13 @@ class HardenSettings:
         for name in ("warmup", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise PhospheneError(f"--{name} is at least 0 and below 1, got {getattr(self, name):g}")
+        if self.length > 1:
+            raise PhospheneError(f"--step is a part of the way from black to white, at most 1: got {self.length:g}")
+        if self.method == "free" and self.epochs % self.replays:
+            raise PhospheneError(
+                f"--method free sees each picture {self.replays} times in turn: give --epochs a multiple of it, not"
+                f" {self.epochs}"
+            )
         if self.method in ("fast", "free") and self.inner != 1:
             raise PhospheneError(f"--method {self.method} takes one step: leave --steps away, or take pgd")
 
