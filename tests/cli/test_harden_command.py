@@ -134,16 +134,16 @@ def test_mnist_files_are_read(run: Any, here: Path) -> None:
         (("--batch", "500"), "fewer than a batch of 500"),
         (("--hold", "59"), "can't be held out"),
         (("--method", "free"), "give --epochs a multiple of it, not 2"),
-        (("--method", "fast", "--steps", "3"), "--method fast takes one step"),
+        (("--step", "3"), "did you mean 3/255?"),
         (("--net", "squeezenet1_1"), "has 1000 classes, stripes 2"),
         (("--net", "trades_cnn"), "trades_cnn"),
         (("--tested", "0"), "--tested is a number of test pictures from 1, got 0"),
-        (("--rate=-1"), "--rate is a number above 0"),
+        (("--rate", "0"), "--rate is a number above 0"),
     ],
 )
-def test_bad_input_is_one_line(run: Any, stripes: Path, words: Any, message: str) -> None:
-    words = (words,) if isinstance(words, str) else words
-    said = run(*WORDS, "--epochs", "2", *words, "--out", "out")
+def test_bad_input_is_one_line(run: Any, stripes: Path, words: tuple[str, str], message: str) -> None:
+    given = dict(zip(WORDS[2::2], WORDS[3::2], strict=True)) | {"--epochs": "2"} | dict([words])
+    said = run(*WORDS[:2], *(part for pair in given.items() for part in pair if part), "--out", "out")
     assert (said.code, said.out) == (2, "") and said.err.count("\n") == 1 and message in said.err
     assert not Path("out").exists()
 
