@@ -16,7 +16,7 @@ from phosphene.report.stage import Stage, figure
 
 TITLE = "How little is enough?"
 
-RADII = tuple(levels / 255 for levels in (1 / 64, 1 / 16, 1 / 4, 1, 4))
+RADII = tuple(levels / 255 for levels in (0.02, 0.06, 0.25, 1, 4))
 STEPS, IMAGES = 10, 12
 
 
