@@ -86,7 +86,7 @@ def ball(eps: float | Tensor | None, norm: Norm, mask: Tensor | None, images: Te
 
 def visible(eps: float, norm: str) -> None:
     """Raises a PhospheneError for a radius below one level of 8 bits, which leaves every such picture as it is."""
-    if norm in ("linf", "l2") and eps < LEVEL:
+    if norm in ("linf", "l2") and not eps >= LEVEL:  # NaN is none either
         raise PhospheneError(f"a picture of 8 bits changes by 1/255 or more, got a radius of {eps:g}: give --eps 1/255")
 
 
