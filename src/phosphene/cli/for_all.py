@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from phosphene.cli import output as write
 from phosphene.cli import terminal
-from phosphene.cli.attacking import Truth, need_apart, need_folder, tell_of_network
+from phosphene.cli.folders import Truth, need_apart, need_folder, tell_of_network
 from phosphene.cli.options import Net, Output, Said, Source
 from phosphene.cli.radius import radius
 

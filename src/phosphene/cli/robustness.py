@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from phosphene.cli import output as write
 from phosphene.cli import terminal
-from phosphene.cli.attacking import (
+from phosphene.cli.folders import (
     Truth,
     fingerprint,
     keep_results,

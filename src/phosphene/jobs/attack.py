@@ -18,6 +18,7 @@ from phosphene.attacks.named import check, named
 from phosphene.attacks.victim import gives_probabilities
 from phosphene.errors import ImageError, PhospheneError
 from phosphene.jobs.attacked import summary
+from phosphene.jobs.fool_parts import seen_in
 from phosphene.jobs.labelled import Labelled, coloured, labelled, photograph
 from phosphene.jobs.outcome import Outcome, Picture
 from phosphene.jobs.workshop import Workshop, check_seed
@@ -52,13 +53,14 @@ class _Work:
 
     network: Network
     found: Labelled
+    hashes: Sequence[str]
     names: Sequence[str]
     attacks: Mapping[str, Mapping[str, Any]]
     target: int | None
 
     def key(self, place: int, name: str) -> str:
         """What tells a row from all others: the photograph, its bytes, what is true of it, and the attack."""
-        told = f"{self.found.shown(place)}:{hash_file(self.found.paths[place])}:{self.found.labels[place]}"
+        told = f"{self.found.shown(place)}:{self.hashes[place]}:{self.found.labels[place]}"
         return f"{hashlib.sha256(told.encode('utf-8', 'surrogateescape')).hexdigest()[:24]}:{name}"
 
     def holds(self, known: Mapping[str, Row], place: int, name: str) -> bool:
@@ -118,7 +120,8 @@ def attack(
     called = _called(attacks, eps, norm, steps, aim, seed, gives_probabilities(network))
     found = labelled(workshop, folder, network, truth).first(images)
     names = file_names(path.stem for path in found.paths)
-    work = _Work(network, found, names, called, aim)
+    hashes = [hash_file(path) for path in found.paths]
+    work = _Work(network, found, hashes, names, called, aim)
     yield Started(f"attack {net}", len(found.paths), "image")
     rows: dict[int, list[Row]] = {}
     shown: list[Picture] = []
@@ -246,7 +249,7 @@ def _made(work: _Work, name: str, key: str, place: int, result: Result, at: int)
     original, image = coloured(result.originals[at]), coloured(result.images[at])
     label = int(result.labels[at])
     file = pictures.decode(pictures.encode(image)).to(network.mean)
-    before, after = _seen(network, original), _seen(network, file[0])
+    before, after = (seen_in(network, image[None].to(network.mean)) for image in (original, file[0]))
     wanted = after["index"] != label if work.target is None else after["index"] == work.target
     success = bool(result.success[at])
     row = {
@@ -266,11 +269,6 @@ def _made(work: _Work, name: str, key: str, place: int, result: Result, at: int)
         "backwards": int(result.backwards[at]),
     }
     return Made(row, original, image)
-
-
-def _seen(network: Network, image: Tensor) -> dict[str, Any]:
-    found = network.predict(image[None].to(network.mean), 1)[0]
-    return {"index": found.indices[0], "name": found.names[0], "probability": found.probabilities[0]}
 
 
 def _picture(made: Made) -> Picture:
